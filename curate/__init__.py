@@ -1,0 +1,50 @@
+"""curate: turn a scraped image collection into a small, clean, diverse training set.
+
+    import curate
+
+    curate.grow("scrape/", "pool")                                  # decide every sample, with a reason
+    curate.Pool.open("pool").frame(["key", "decision", "reason"])   # read the decisions
+    curate.select(x, method="kcenter", budget=0.05).index           # the same selectors on plain arrays
+    curate.read_manifest("subset/")                                 # what a trainer reads
+
+Attributes are loaded on first use: `import curate` imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.engine.explain import why as why
+    from curate.engine.grow import grow as grow
+    from curate.manifest import read_manifest as read_manifest
+    from curate.pool import Pool as Pool
+    from curate.recipe import Recipe as Recipe
+    from curate.recipe import load_recipe as load_recipe
+    from curate.selection import select as select
+    from curate.selection import select_from_pool as select_from_pool
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Pool": "curate.pool",
+    "Recipe": "curate.recipe",
+    "grow": "curate.engine.grow",
+    "load_recipe": "curate.recipe",
+    "read_manifest": "curate.manifest",
+    "select": "curate.selection",
+    "select_from_pool": "curate.selection",
+    "why": "curate.engine.explain",
+}
+__all__ = ["Pool", "Recipe", "__version__", "grow", "load_recipe", "read_manifest", "select", "select_from_pool", "why"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'curate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,72 @@
+"""Encoders turn photographs and captions into unit rows. Importing this package loads no network library."""
+
+from __future__ import annotations
+
+from curate.encoders.calibration import calibrate_epsilon
+from curate.encoders.protocols import ImageEncoder, TextEncoder
+from curate.errors import EncoderError
+
+__all__ = [
+    "ImageEncoder",
+    "TextEncoder",
+    "calibrate_epsilon",
+    "default_text_encoder",
+    "load_image_encoder",
+    "load_text_encoder",
+]
+
+_BUILTIN = "builtin"
+_OPEN_CLIP = "open_clip:"
+
+
+def load_image_encoder(name: str) -> ImageEncoder:
+    """Return the image encoder that a name means: `builtin`, or `open_clip:<architecture>/<tag or path>`.
+
+    A tag may make open_clip download its weights; nothing else reaches for the network.
+
+    Raises:
+        EncoderError: the name is unknown, or its weights cannot be had or are damaged.
+    """
+    name = _checked(name)
+    if name == _BUILTIN:
+        from curate.encoders.builtin_image import load_builtin_image
+
+        return load_builtin_image()
+    from curate.encoders.open_clip_encoder import load_open_clip_image
+
+    return load_open_clip_image(name)
+
+
+def load_text_encoder(name: str) -> TextEncoder:
+    """Return the text encoder that a name means; the names are those of image encoders.
+
+    Raises:
+        EncoderError: the name is unknown, or its weights cannot be had or are damaged.
+    """
+    name = _checked(name)
+    if name == _BUILTIN:
+        from curate.encoders.builtin_text import load_builtin_text
+
+        return load_builtin_text()
+    from curate.encoders.open_clip_encoder import load_open_clip_text
+
+    return load_open_clip_text(name)
+
+
+def default_text_encoder(image_name: str) -> str:
+    """Return the text encoder that goes with an image encoder: `builtin` with `builtin`, open_clip with its own tower.
+
+    Raises:
+        EncoderError: the name is unknown.
+    """
+    return _checked(image_name)
+
+
+def _checked(name: str) -> str:
+    name = name.strip()
+    if name == _BUILTIN or name.startswith(_OPEN_CLIP):
+        return name
+    raise EncoderError(
+        f"unknown encoder {name!r}: use builtin, or open_clip:<architecture>/<tag or path>, "
+        "e.g. open_clip:ViT-B-32/laion2b_s34b_b79k"
+    )

@@ -1,0 +1,63 @@
+"""How near two photographs may be before one is a duplicate, measured on the user's own images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from curate.encoders.protocols import F32, U8, ImageEncoder
+
+FALLBACK_EPSILON = 0.02  # too few images to measure: only what is all but identical is a duplicate
+
+_SAMPLE = 256
+_FEWEST = 8
+_FOUND = 0.85  # share of re-encoded copies to find
+_REFUSED = 0.02  # share of distinct photographs that may be refused for it
+
+
+def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
+    """Return the near-duplicate distance (1 - cosine) of an encoder, from up to 256 of the images given.
+
+    It is the 85 % quantile of the distances between an image and itself re-encoded (`reencoded`). Where the images are
+    so alike that this would refuse distinct ones, it is lowered until 2 % of the distinct ones have another within it.
+    Alike means that most images have a neighbour within that distance, or that more have theirs just beyond it (up to
+    half as far again) than within it; true duplicates make a mode of their own well below, and lower nothing. Images
+    nearer to another than the median copy to its original are taken for true duplicates.
+    With fewer than 8 images it is `FALLBACK_EPSILON`. Larger sets are sampled evenly: the same result on every run.
+
+    images: (H, W, 3) uint8 RGB each.
+    """
+    if len(images) < _FEWEST:
+        return FALLBACK_EPSILON
+    rows = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).round().astype(np.int64)
+    sample = [images[i] for i in rows]
+    x = _rounded(encoder.encode([encoder.prepare(pixels) for pixels in sample]))
+    copies = _rounded(encoder.encode([encoder.prepare(reencoded(pixels)) for pixels in sample]))
+    to_copy = 1 - np.einsum("nd,nd->n", x, copies)
+    epsilon = float(np.quantile(to_copy, _FOUND))
+    sim = x @ x.T
+    np.fill_diagonal(sim, -np.inf)
+    nearest = 1 - sim.max(axis=1)
+    within = float((nearest < epsilon).mean())
+    beyond = float((nearest < 1.5 * epsilon).mean()) - within
+    distinct = nearest[nearest >= np.median(to_copy)]
+    if within > _REFUSED and (within > 0.5 or beyond > within) and distinct.size:
+        epsilon = min(epsilon, float(np.quantile(distinct, _REFUSED, method="lower")))
+    return epsilon
+
+
+def reencoded(pixels: U8) -> U8:
+    """Return an image as a re-poster leaves it: scaled to .9 and saved as JPEG of quality 70."""
+    image = Image.fromarray(pixels)
+    size = (max(1, round(image.width * 0.9)), max(1, round(image.height * 0.9)))
+    stream = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=70)
+    return np.asarray(Image.open(stream))
+
+
+def _rounded(rows: F32) -> F32:
+    """Return rows as the pool stores them: every decision reads the float16 values."""
+    return rows.astype(np.float16).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The online engine: a stream of samples in, decided rows in a pool out."""

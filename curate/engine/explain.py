@@ -1,0 +1,88 @@
+"""`why`: everything that was decided about one sample, against what, by which scores and thresholds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from curate.engine.gate import SCORE_COLUMNS
+from curate.pool import Pool, vectors
+
+_PLACE = ("uid", "key", "source", "path", "offset", "size", "width", "height", "format", "caption", "label", "group")
+_SCORES = ("gain", "gain_image", "gain_text", "quality_contrast", "quality_sharpness", "pvi_arrival", "s1_label_arrival")
+_SENTENCES = {
+    "admitted": "it is decodable, new, and passed every gate",
+    "warmup": "it is held back until the caption gate has seen enough pairs; the next checkpoint decides",
+    "exact_duplicate": "its pixels equal those of a kept sample",
+    "near_duplicate": "a kept sample lies within the near-duplicate distance",
+    "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
+    "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
+    "undecodable": "its bytes do not decode",
+    "too_many_pixels": "its header announces more pixels than limits.max_pixels",
+    "too_small": "its shorter side is below clean.min_side",
+    "low_quality": "it is near-blank, blurred, or of extreme shape",
+    "bad_embedding": "the encoder gave NaN or zero",
+    "duplicate_key": "its source has this key already",
+    "download_failed": "the scrape says that its download failed",
+    "missing_file": "the file that its source names does not exist",
+    "missing_image": "its record has no image",
+    "outside_root": "its path leads out of the source's folder",
+    "unreadable_file": "the file cannot be opened",
+}
+
+
+def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
+    """Return what happened to a sample: decision, reason, scores, thresholds, the sample that it duplicates, history.
+
+    Raises KeyNotFoundError when no row, or more than one, has this key; name it by uid or `SOURCE:KEY` then.
+    """
+    pool = pool if isinstance(pool, Pool) else Pool.open(pool)
+    row, state = pool.find(key_or_uid), pool.state()
+    answer: dict[str, Any] = {name: row[name] for name in _PLACE}
+    answer |= {"decision": row["decision"], "reason": row["reason"], "because": _SENTENCES.get(row["reason"], row["reason"])}
+    if row["detail"]:
+        answer["detail"] = row["detail"]
+    answer["scores"] = {
+        name: round(row[name], 5) for name in (*_SCORES, *SCORE_COLUMNS) if row.get(name) is not None
+    }
+    answer["thresholds"] = _thresholds(row, state)
+    if row["duplicate_of"]:
+        answer["duplicate_of"] = _twin(pool, row)
+    answer["history"] = json.loads(row["history"])
+    answer["decided_in_batch"] = row["batch"]
+    return answer
+
+
+def _thresholds(row: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Return the thresholds in force now for this row."""
+    clean, last = state["recipe"]["clean"], state["checkpoint"]
+    found: dict[str, Any] = {
+        "epsilon": state["image"]["epsilon"],
+        "min_side": clean["min_side"],
+        "max_aspect": clean["max_aspect"],
+        "min_contrast": clean["min_contrast"],
+        "min_sharpness": clean["min_sharpness"],
+    }
+    if row["caption"] is not None and state["text"]:
+        found["epsilon_text"] = state["text"]["epsilon"]
+    if row["pvi"] is not None and last and last["caption"]:
+        found["pvi"] = last["caption"]["value"]
+    if row["label"] in state["classes"] and last:
+        value = last["classes"].get(str(state["classes"].index(row["label"])))
+        if value:
+            found["s1_label"] = -value["value"]
+    return found
+
+
+def _twin(pool: Pool, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the kept sample that a row duplicates, with the distances between the two."""
+    views = [view for view in ("image", "text") if view in pool.columns]
+    twin = pool.find(row["duplicate_of"])
+    pair = pool.take([row["row"], twin["row"]], views)
+    answer = {name: twin[name] for name in ("uid", "key", "source", "path", "offset", "size", "caption", "decision")}
+    for view in views:
+        mine, theirs = vectors(pair.column(view), pair.schema.field(view).type.list_size)
+        if mine.any() and theirs.any():
+            answer[f"{view}_distance"] = round(float(1.0 - mine @ theirs), 5)
+    return answer

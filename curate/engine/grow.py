@@ -1,0 +1,171 @@
+"""`curate.grow`: sources in, decided rows in a pool, resumable at any instant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.encoders import load_image_encoder
+from curate.engine import checkpoint
+from curate.engine.arrivals import Arrivals
+from curate.engine.binding import bind_epsilon, check_bound
+from curate.engine.core import Engine
+from curate.engine.prepare import prepared_batches
+from curate.engine.state import Encoder, State
+from curate.errors import PoolMismatchError
+from curate.pool import Pool, Writer
+from curate.recipe import Recipe, load_recipe, recipe_from_dict
+from curate.samples import Source
+from curate.sources import Columns, open_sources
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What one run did. `refused` counts by reason; `total` holds the whole pool's figures."""
+
+    pool: str
+    version: int
+    seen: int
+    admitted: int
+    known: int
+    refused: dict[str, int]
+    total: dict[str, Any]
+    seconds: float
+    samples_per_second: float
+
+
+def grow(
+    sources: str | Path | Sequence[str | Path],
+    pool: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
+    change_recipe: bool = False,
+    progress: Progress | None = None,
+) -> Grown:
+    """Stream sources into a pool: decode, embed, find duplicates, clean, score, admit or refuse with a reason.
+
+    Every batch is one atomic commit. A killed run is resumed by the same call; what was decided is skipped as `known`.
+
+    Args:
+        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them.
+        pool: the folder of the pool; made if there is none.
+        recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
+        options: {table: {key: value}} set on top of the recipe.
+        change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
+        progress: called with (rows seen, rows in all or None) after each batch.
+
+    Raises:
+        SourceError: a source cannot be read. RecipeError: the recipe makes no sense.
+        PoolLockedError: another process writes. PoolMismatchError: another encoder or recipe.
+        KeyboardInterrupt: passed on; everything committed stays.
+    """
+    started = time.perf_counter()
+    paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    with Writer(pool) as writer:
+        existing = writer.pool()
+        chosen = _recipe(recipe, options or {}, existing, change_recipe)
+        columns = Columns(**{key: value or None for key, value in chosen.as_dict()["source"].items()})
+        opened = open_sources(paths, columns)
+        engine = _engine(writer, existing, chosen)
+        recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
+        first = engine.state.rows
+        arrivals = Arrivals(opened, engine.state.sources, engine.pool)
+        _run(engine, arrivals, opened, recipe_changed, progress)
+        return _summary(engine, first, arrivals.known, time.perf_counter() - started)
+
+
+def _recipe(
+    recipe: Recipe | str | Path | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool
+) -> Recipe:
+    """Return the run's recipe: what was given, else the pool's; raises PoolMismatchError when they differ."""
+    given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    if pool is None:
+        return (given or Recipe()).replace(options)
+    own = recipe_from_dict(pool.state()["recipe"])
+    asked = (given or own).replace(options)
+    if asked.digest() == own.digest():
+        return asked
+    differences = "; ".join(asked.differences(own))
+    if asked.limits.batch_size != own.limits.batch_size:
+        raise PoolMismatchError(f"the batch size of a pool is fixed: {differences}")
+    if not change or (asked.encode != own.encode):
+        advice = "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
+        raise PoolMismatchError(f"the recipe differs from that of {pool.path} ({differences}); {advice}")
+    return asked
+
+
+def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
+    encoder = load_image_encoder(recipe.encode.image)
+    if pool is None:
+        bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
+        state = State(recipe=_stored(recipe), image=bound)
+        pool = writer.create(encoder.dim, state.as_dict())
+        return Engine(writer, pool, recipe, state, encoder)
+    state = State.from_dict(pool.state())
+    check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
+    writer.remove_orphans(state.step)
+    if _stored(recipe) != state.recipe:
+        state.changes.append({"rows": state.rows, "changes": recipe.differences(recipe_from_dict(state.recipe))})
+        state.recipe = _stored(recipe)
+        state.image.epsilon = recipe.dedup.epsilon or state.image.epsilon
+        if state.text:
+            state.text.epsilon = recipe.dedup.epsilon_text or state.text.epsilon
+    return Engine(writer, pool, recipe, state, encoder)
+
+
+def _stored(recipe: Recipe) -> dict[str, Any]:
+    """Return the part of a recipe that a pool is bound to: all but what may differ from run to run."""
+    return {name: table for name, table in recipe.as_dict().items() if name not in ("source", "select")}
+
+
+def _run(
+    engine: Engine, arrivals: Arrivals, sources: Sequence[Source], recipe_changed: bool, progress: Progress | None
+) -> None:
+    counts = [source.count for source in sources]
+    total = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
+    seen = 0
+    if checkpoint.is_due(engine):  # a run was killed between a batch and the checkpoint that it called for
+        checkpoint.run(engine)
+    for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
+        bind_epsilon(engine, batch)
+        engine.step(batch)
+        seen += len(batch)
+        if progress is not None:
+            progress(seen + arrivals.known, total)
+        if checkpoint.is_due(engine):
+            checkpoint.run(engine)
+    if checkpoint.is_due_at_end(engine) or (recipe_changed and engine.state.rows):
+        checkpoint.run(engine)
+
+
+def _summary(engine: Engine, first: int, known: int, seconds: float) -> Grown:
+    table = engine.pool.frame(["row", "decision", "reason"])
+    mine = table.filter(pl.col("row") >= first)
+    return Grown(
+        pool=str(engine.pool.path),
+        version=engine.pool.version,
+        seen=mine.height + known,
+        known=known,
+        seconds=round(seconds, 3),
+        samples_per_second=round((mine.height + known) / max(seconds, 1e-9), 2),
+        total={"rows": table.height, **count_decisions(table)},
+        **count_decisions(mine),
+    )
+
+
+def count_decisions(table: pl.DataFrame) -> dict[str, Any]:
+    """Return {"admitted": n, "refused": {reason: n}} of a frame with `decision` and `reason`; held rows count as refused."""
+    refused = table.filter(pl.col("decision") != "admit")
+    counts = refused.group_by("reason").len().sort("reason")
+    return {
+        "admitted": int((table["decision"] == "admit").sum()),
+        "refused": dict(zip(counts["reason"].to_list(), counts["len"].to_list(), strict=True)),
+    }

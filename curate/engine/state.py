@@ -1,0 +1,89 @@
+"""What the engine remembers between two commits, as one JSON value. Everything else is derived from the pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from curate.errors import PoolError
+
+FORMAT = [1, 0]
+
+
+@dataclass(slots=True)
+class Encoder:
+    """An encoder that a pool is bound to, and its calibrated near-duplicate distance."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    epsilon: float
+
+
+@dataclass(slots=True)
+class SourceState:
+    """How far a source was read: the first `position` rows of the listing with this fingerprint are decided."""
+
+    root: str
+    kind: str
+    fingerprint: str
+    position: int
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """The last re-decision: which sums it was fitted on, and what it chose.
+
+    batches: batches whose rows the sums hold; pairs, labels: rows in the sums; sums: {"pairs"|"labels": file name}
+    ridges: of text given image and image given text; caption, classes: calibrated thresholds, as saved
+    """
+
+    batches: int
+    pairs: int
+    labels: int
+    sums: dict[str, str]
+    ridges: list[float]
+    caption: dict[str, float] | None
+    classes: dict[str, dict[str, float]]
+
+
+@dataclass(slots=True)
+class State:
+    """The whole state. `step` counts commits, `rows` and `batches` what was decided, `pairs` and `labels` the rows in the sums.
+
+    classes: label names, numbered in order of first appearance; changes: recipe changes that were asked for
+    """
+
+    recipe: dict[str, Any]
+    image: Encoder
+    text: Encoder | None = None
+    step: int = 0
+    rows: int = 0
+    batches: int = 0
+    pairs: int = 0
+    labels: int = 0
+    held: int = 0
+    sources: dict[str, SourceState] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state as a JSON value."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> State:
+        """Return the state of a JSON value. Raises PoolError for a format that this version does not know."""
+        value = dict(value)
+        if value.pop("format", [0, 0])[0] != FORMAT[0]:
+            raise PoolError("the pool's state has a format that this version of curate does not know; upgrade curate")
+        return cls(
+            **value
+            | {
+                "image": Encoder(**value["image"]),
+                "text": Encoder(**value["text"]) if value["text"] else None,
+                "sources": {name: SourceState(**source) for name, source in value["sources"].items()},
+                "checkpoint": Checkpoint(**value["checkpoint"]) if value["checkpoint"] else None,
+            }
+        )

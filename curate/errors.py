@@ -1,0 +1,72 @@
+"""Every error a user can meet: one base, each also the built-in one that a caller would catch."""
+
+
+class CurateError(Exception):
+    """Base of all named errors. `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(CurateError, ValueError):
+    """An argument or option makes no sense, alone or together with another."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe has an unknown key, a wrong type, or a value out of range."""
+
+
+class SourceError(CurateError, ValueError):
+    """A source cannot be read: missing path, missing column, nothing that looks like images."""
+
+    exit_code = 3
+
+
+class DecodeError(CurateError, ValueError):
+    """The bytes of one image do not decode. `reason` is the refusal that is counted."""
+
+    exit_code = 3
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class EncoderError(CurateError, ValueError):
+    """An encoder is unknown, its weights cannot be had, or it does not give what it promises."""
+
+    exit_code = 3
+
+
+class ManifestError(CurateError, ValueError):
+    """A manifest is missing, damaged, or of a version that this reader does not know."""
+
+    exit_code = 3
+
+
+class PoolError(CurateError, ValueError):
+    """A pool is missing or damaged."""
+
+    exit_code = 3
+
+
+class PoolLockedError(CurateError, RuntimeError):
+    """Another process is writing to the pool."""
+
+    exit_code = 4
+
+
+class PoolMismatchError(CurateError, ValueError):
+    """The pool was made with another encoder or another recipe."""
+
+    exit_code = 4
+
+
+class KeyNotFoundError(CurateError, KeyError):
+    """No row of the pool has this key or uid, or several have it."""
+
+    exit_code = 3
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would print the message's repr

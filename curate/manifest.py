@@ -1,0 +1,124 @@
+"""The manifest: the chosen subset as a trainer reads it. Parquet parts and one manifest.json; docs/manifest-format.md.
+
+Equal input, recipe and versions give equal bytes: no clock, no host, no pool path in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.errors import ManifestError
+from curate.files import atomic_write
+
+FORMAT = [1, 0]
+_PART_ROWS = 1_000_000
+_INFO = "manifest.json"
+
+COLUMNS: dict[str, Any] = {
+    "uid": pl.String,
+    "key": pl.String,
+    "source": pl.String,
+    "path": pl.String,
+    "offset": pl.Int64,
+    "size": pl.Int64,
+    "sha256": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "caption": pl.String,
+    "label": pl.String,
+    "group": pl.String,
+    "weight": pl.Float32,
+    "inclusion_probability": pl.Float32,
+    "rank": pl.Int64,
+    "reason": pl.String,
+    "gain": pl.Float32,
+}
+"""Columns that every manifest has, in order; score columns follow."""
+
+
+def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) -> Path:
+    """Write rows (in rank order, COLUMNS first) and info under a folder; return the path of manifest.json.
+
+    The parts are written first and manifest.json last, each atomically, so a reader sees the old manifest or the new.
+    Raises ManifestError when the folder cannot be written.
+    """
+    from curate import __version__
+
+    folder = Path(out)
+    table = rows.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = []
+        for number, start in enumerate(range(0, max(table.height, 1), _PART_ROWS)):
+            stream = io.BytesIO()
+            part = table.slice(start, _PART_ROWS)
+            part.write_parquet(stream, compression="zstd", statistics=True)
+            data = stream.getvalue()
+            digest = hashlib.sha256(data).hexdigest()
+            name = f"part-{number:05d}-{digest[:8]}.parquet"  # named by content: an old manifest keeps its parts until it is replaced
+            atomic_write(folder / name, data)
+            parts.append({"path": name, "rows": part.height, "bytes": len(data), "sha256": digest})
+        value = {
+            "format": FORMAT,
+            "required_features": [],
+            "writer": {"name": "curate-engine", "version": __version__},
+            **info,
+            "rows": table.height,
+            "columns": table.columns,
+            "parts": parts,
+        }
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        atomic_write(folder / _INFO, text.encode())
+        named = {part["path"] for part in parts}
+        for stale in folder.glob("part-*.parquet"):
+            if stale.name not in named:
+                stale.unlink()
+    except OSError as error:
+        raise ManifestError(f"the manifest cannot be written to {folder}: {error}") from error
+    return folder / _INFO
+
+
+def manifest_info(path: str | Path) -> dict[str, Any]:
+    """Return manifest.json of a manifest, given its folder or the file itself.
+
+    Raises ManifestError when there is none, when it is damaged, or when its format is one that this reader does not know.
+    """
+    path = Path(path)
+    file = path / _INFO if path.is_dir() else path
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"there is no readable manifest at {path}: {error}") from error
+    if not isinstance(info, dict) or not isinstance(info.get("parts"), list) or "format" not in info:
+        raise ManifestError(f"{file} is not a manifest of curate")
+    if info["format"][0] != FORMAT[0]:
+        raise ManifestError(f"{file} has format {info['format']}, and this reader knows {FORMAT[0]}.x; upgrade curate")
+    if info["required_features"]:
+        raise ManifestError(f"{file} needs features that this reader does not know: {', '.join(info['required_features'])}")
+    return info
+
+
+def read_manifest(path: str | Path) -> pl.DataFrame:
+    """Return the rows of a manifest in rank order; every part's SHA-256 is checked first.
+
+    Raises ManifestError when it is missing, damaged, or of an unknown format.
+    """
+    info = manifest_info(path)
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    frames = []
+    for part in info["parts"]:
+        file = folder / Path(part["path"]).name
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise ManifestError(f"a part of the manifest is missing: {error}") from error
+        if hashlib.sha256(data).hexdigest() != part["sha256"]:
+            raise ManifestError(f"{file} is damaged: its SHA-256 is not the one in {_INFO}")
+        frames.append(pl.read_parquet(io.BytesIO(data)))
+    return pl.concat(frames)

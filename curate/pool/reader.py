@@ -1,0 +1,178 @@
+"""A pool opened for reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from curate.errors import KeyNotFoundError, PoolError, UsageError
+from curate.pool.schema import STATE_PROPERTY, VIEWS, vectors
+from curate_kernels.arrays import F32
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Pool:
+    """A pool opened for reading at its newest version (or at `version`). Readers never block and see one version."""
+
+    def __init__(self, path: Path, dataset: Any) -> None:
+        self.path = path
+        self.dataset = dataset  # the lance.LanceDataset, for what this class does not offer
+
+    @classmethod
+    def open(cls, path: str | Path, version: int | None = None) -> Pool:
+        """Open a pool. Raises PoolError when there is none, or when its table cannot be read."""
+        import lance
+
+        path = Path(path)
+        table = path / "samples.lance"
+        if not table.is_dir():
+            raise PoolError(f"there is no pool at {path}; `curate grow SOURCE --pool {path}` makes one")
+        try:
+            dataset = lance.dataset(str(table), version=version)
+        except (ValueError, OSError) as error:
+            raise PoolError(f"the pool at {path} cannot be opened: {error}") from error
+        return cls(path, dataset)
+
+    @property
+    def version(self) -> int:
+        """Return the number of the version that this object reads."""
+        return int(self.dataset.version)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows, admitted and refused."""
+        return int(self.dataset.count_rows())
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of all columns, embeddings included."""
+        return list(self.dataset.schema.names)
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Return every version, oldest first: {"version", "timestamp"}."""
+        return [{"version": v["version"], "timestamp": v["timestamp"].isoformat()} for v in self.dataset.versions()]
+
+    def frame(self, columns: Sequence[str] | None = None, where: str | None = None) -> pl.DataFrame:
+        """Return rows in order of arrival as a polars frame: all columns but the embeddings, unless named.
+
+        where: a filter in Lance's SQL, for instance "decision = 'admit'".
+        """
+        import polars as pl
+
+        names = list(columns) if columns is not None else [c for c in self.columns if c not in VIEWS]
+        self._known(names)
+        wanted = names if "row" in names else [*names, "row"]
+        frame = pl.from_arrow(self.dataset.to_table(columns=wanted, filter=where))
+        assert isinstance(frame, pl.DataFrame)
+        return frame.sort("row").select(names)
+
+    def batches(
+        self, columns: Sequence[str], where: str | None = None, size: int = 4096
+    ) -> Iterator[pl.DataFrame]:
+        """Stream rows in order of arrival, `size` rows or fewer at a time; memory does not grow with the pool."""
+        import polars as pl
+
+        self._known(columns)
+        for batch in self.scan(columns, where, size):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+    def embeddings(self, view: Literal["image", "text"], where: str | None = None, memory_gb: float | None = None) -> F32:
+        """Return the unit rows of a view, (n, d) float32, in order of arrival; zero rows where there is none.
+
+        Raises UsageError when they need more memory than the recipe's limits.memory_gb: use `batches` then.
+        """
+        limit = memory_gb if memory_gb is not None else float(self.state()["recipe"]["limits"]["memory_gb"])
+        if view not in self.columns:
+            raise UsageError(f"this pool has no {view} embeddings; it has: {', '.join(self.columns)}")
+        dim = self.dataset.schema.field(view).type.list_size
+        n = int(self.dataset.count_rows(filter=where))
+        if n * dim * 4 > limit * 1e9:
+            raise UsageError(
+                f"{n} x {dim} float32 embeddings take {n * dim * 4 / 1e9:.1f} GB, more than limits.memory_gb = {limit};"
+                " read them with Pool.batches, or raise the limit"
+            )
+        out = np.zeros((n, dim), dtype=np.float32)
+        at = 0
+        for batch in self.dataset.to_batches(columns=[view], filter=where, batch_size=8192, scan_in_order=True):
+            rows = vectors(batch.column(0), dim)
+            out[at : at + rows.shape[0]] = rows
+            at += rows.shape[0]
+        return out
+
+    def scan(self, columns: Sequence[str], where: str | None = None, size: int = 4096) -> Iterator[Any]:
+        """Stream Arrow record batches in order of arrival; the engine's own way to read embeddings."""
+        for batch in self.dataset.to_batches(columns=list(columns), filter=where, batch_size=size, scan_in_order=True):
+            if batch.num_rows:
+                yield batch
+
+    def take(self, rows: Sequence[int], columns: Sequence[str]) -> Any:
+        """Return an Arrow table of the rows with these ordinals, in this order."""
+        return self.dataset.take(list(rows), columns=list(columns))
+
+    def find(self, key_or_uid: str) -> dict[str, Any]:
+        """Return the row with this uid, `SOURCE:KEY` or key, as a dictionary without embeddings.
+
+        Raises KeyNotFoundError when there is none, or when several rows have the key (they are listed).
+        """
+        quoted = key_or_uid.replace("'", "''")
+        names = [c for c in self.columns if c not in VIEWS]
+        found = self.dataset.to_table(columns=names, filter=f"uid = '{quoted}' OR key = '{quoted}'").to_pylist()
+        if not found and ":" in key_or_uid:
+            source, _, key = quoted.partition(":")
+            found = self.dataset.to_table(columns=names, filter=f"source = '{source}' AND key = '{key}'").to_pylist()
+        exact = [row for row in found if row["uid"] == key_or_uid]
+        if len(exact or found) == 1:
+            return dict((exact or found)[0])
+        if not found:
+            raise KeyNotFoundError(f"no row of {self.path} has the key or uid {key_or_uid!r}")
+        listed = "\n".join(f"  {row['uid']}  {row['source']}:{row['key']}  {row['decision']}" for row in found[:20])
+        raise KeyNotFoundError(f"{len(found)} rows have the key {key_or_uid!r}; name one by its uid:\n{listed}")
+
+    def state(self) -> dict[str, Any]:
+        """Return the engine's state that belongs to this version. Raises PoolError when it is missing or damaged."""
+        return dict(json.loads(self._read_state(self.state_name(), ".json")))
+
+    def state_name(self) -> str:
+        """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""
+        for version in range(self.version, 0, -1):
+            try:
+                transaction = self.dataset.read_transaction(version)
+            except (ValueError, OSError) as error:
+                raise PoolError(f"the pool at {self.path} lost the transaction of version {version}: {error}") from error
+            properties = transaction.transaction_properties if transaction is not None else None
+            if properties and STATE_PROPERTY in properties:
+                return str(properties[STATE_PROPERTY])
+        raise PoolError(f"no version of the pool at {self.path} names an engine state; it is not one of ours")
+
+    def sums(self, name: str) -> dict[str, Any]:
+        """Return the named arrays that `Writer.save_sums` saved under this name."""
+        from safetensors.numpy import load
+
+        return dict(load(self._read_state(name, ".safetensors")))
+
+    def _read_state(self, name: str, suffix: str) -> bytes:
+        path = self.path / "state" / f"{name}{suffix}"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PoolError(f"the pool's state {path} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest()[:32] != name.rpartition("-")[2]:
+            raise PoolError(f"the pool's state {path} is damaged: its content does not match its name")
+        return data
+
+    def _known(self, columns: Sequence[str]) -> None:
+        missing = [c for c in columns if c not in self.columns]
+        if missing:
+            raise UsageError(f"this pool has no column {', '.join(missing)}; it has: {', '.join(self.columns)}")
+
+    def __repr__(self) -> str:
+        return f"Pool({str(self.path)!r}, version={self.version}, rows={self.rows})"

@@ -1,0 +1,139 @@
+"""The one process that writes to a pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from curate.errors import PoolError, PoolLockedError
+from curate.files import atomic_write, canonical_json
+from curate.pool.reader import Pool
+from curate.pool.schema import STATE_PROPERTY, table_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COMPACT_ABOVE = 64  # fragments
+_FRAGMENT_ROWS = 65536
+
+
+class Writer:
+    """The one process that may write to a pool. Use as a context manager; it makes the pool if there is none.
+
+    Raises PoolLockedError, naming the holder, when another process writes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from filelock import FileLock
+
+        self.path = Path(path)
+        self._lock = FileLock(str(self.path / "write.lock"), timeout=0)
+
+    def __enter__(self) -> Self:
+        from filelock import Timeout
+
+        try:
+            (self.path / "state").mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout as error:
+            raise PoolLockedError(f"the pool at {self.path} is being written by {self._holder()}; wait for it to end") from error
+        except OSError as error:
+            raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
+        (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        (self.path / "writer.json").unlink(missing_ok=True)
+        self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            held = json.loads((self.path / "writer.json").read_text())
+        except (OSError, ValueError):
+            return "another process"
+        return f"process {held.get('pid')} on {held.get('host')}"
+
+    def pool(self) -> Pool | None:
+        """Return the pool as it is now, or None before its first commit."""
+        return Pool.open(self.path) if (self.path / "samples.lance" / "_versions").is_dir() else None
+
+    def remove_orphans(self, step: int) -> None:
+        """Delete state of later steps than the committed one: a killed process wrote it and committed nothing."""
+        for path in (self.path / "state").iterdir():
+            number = path.name.partition("-")[0]
+            if not number.isdigit() or int(number) > step:
+                path.unlink()
+
+    def save_sums(self, step: int, arrays: dict[str, Any]) -> str:
+        """Write named arrays beside the state, and return the name under which the state must name them."""
+        from safetensors.numpy import save
+
+        return self._save(step, save(arrays), ".safetensors")
+
+    def _save(self, step: int, data: bytes, suffix: str) -> str:
+        name = f"{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}"
+        atomic_write(self.path / "state" / f"{name}{suffix}", data)
+        return name
+
+    def create(self, image_dim: int, state: dict[str, Any]) -> Pool:
+        """Commit an empty table with its first state."""
+        import lance
+
+        name = self._save(state["step"], canonical_json(state), ".json")
+        dataset = lance.write_dataset(
+            table_schema(image_dim).empty_table(),
+            str(self.path / "samples.lance"),
+            transaction_properties={STATE_PROPERTY: name},
+        )
+        return Pool(self.path, dataset)
+
+    def append(self, pool: Pool, rows: pa.Table, state: dict[str, Any]) -> Pool:
+        """Commit a batch's rows together with the state that they lead to."""
+        import lance
+
+        name = self._save(state["step"], canonical_json(state), ".json")
+        dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties={STATE_PROPERTY: name})
+        return Pool(self.path, dataset)
+
+    def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
+        """Add an embedding column, null for every row so far. Changes no statistics."""
+        import pyarrow as pa
+
+        pool.dataset.add_columns(pa.field(name, pa.list_(pa.float16(), dim)))
+        return Pool.open(self.path)
+
+    def update(self, pool: Pool, changes: pa.Table, state: dict[str, Any]) -> Pool:
+        """Commit new values of some columns for every row, in order of arrival, with the state that they lead to.
+
+        changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
+        """
+        import lance
+        from lance.dataset import Transaction
+
+        name = self._save(state["step"], canonical_json(state), ".json")
+        dataset, at = pool.dataset, 0
+        fragments, modified = [], set()
+        for fragment in dataset.get_fragments():
+            count = fragment.count_rows()
+            part = changes.slice(at, count)
+            at += count
+            updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
+            fragments.append(updated)
+            modified.update(fields)
+        operation = lance.LanceOperation.Update(
+            updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
+        )
+        transaction = Transaction(
+            read_version=dataset.version, operation=operation, transaction_properties={STATE_PROPERTY: name}
+        )
+        return self._compacted(Pool(self.path, lance.LanceDataset.commit(dataset, transaction)))
+
+    def _compacted(self, pool: Pool) -> Pool:
+        """Merge small fragments when there are many; order, rows and statistics stay as they are."""
+        if len(pool.dataset.get_fragments()) > _COMPACT_ABOVE:
+            pool.dataset.optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
+        return Pool.open(self.path)

@@ -1,0 +1,241 @@
+"""A recipe fixes a whole run: one TOML file, frozen dataclasses with every default, one digest.
+
+docs/recipe.md is generated from this file (`python -m curate.recipe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.errors import RecipeError
+from curate.files import digest
+
+
+def _key(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
+    """Return a dataclass field with its documentation and its bounds (inclusive)."""
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTable:
+    """Names of the columns to read. Not part of the digest: each source may name its columns otherwise."""
+
+    path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
+    label: str = _key("", "column or field that holds the class label")
+    caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")
+    group: str = _key("", "column or field that holds the group (patient, scene, site)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeTable:
+    """The frozen encoders."""
+
+    image: str = _key("builtin", "`builtin`, or `open_clip:<arch>/<pretrained tag or local path>`")
+    text: str = _key("", "the same names; empty: the text tower that goes with the image encoder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedupTable:
+    """What counts as a duplicate of a kept sample."""
+
+    match: str = _key("pair", "`pair`: a captioned sample duplicates only one whose caption is the same too; `image`")
+    epsilon: float = _key(0.0, "near-duplicate distance of images, 1 - cosine; 0: the encoder's calibrated one", 0, 2)
+    epsilon_text: float = _key(0.0, "distance below which two captions are the same; 0: the encoder's own", 0, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanTable:
+    """The cleaning gates."""
+
+    captions: bool = _key(True, "refuse pairs whose image and caption do not inform each other")
+    labels: bool = _key(True, "refuse samples whose label does not fit their image")
+    caption_loss: float = _key(0.05, "share of good pairs that the caption gate may lose", 0, 0.5)
+    label_loss: float = _key(0.05, "share of a class's good labels that the label gate may lose", 0, 0.5)
+    min_precision: float = _key(0.5, "a gate refuses no more than keeps this share of its refusals truly bad", 0, 1)
+    warmup: int = _key(1000, "captioned rows before the caption gate opens; earlier rows are held back", 64)
+    checkpoint_growth: float = _key(1.5, "everything is re-decided when the scored rows grew by this factor", 1.01)
+    min_class: int = _key(20, "a class with fewer rows than this is never refused by label", 2)
+    min_side: int = _key(32, "shortest side of an image in pixels; below it: too_small", 1)
+    max_aspect: float = _key(8.0, "longest side over shortest side; above it: low_quality", 1)
+    min_contrast: float = _key(8.0, "range of luminance (1st to 99th percentile, 0-255); below it: low_quality", 0)
+    min_sharpness: float = _key(1.5, "mean absolute Laplacian of luminance at 224 px; below it: low_quality", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTable:
+    """The V-information family: linear-Gaussian, on principal components."""
+
+    image_dims: int = _key(512, "components of the image that predict", 2)
+    text_dims: int = _key(384, "components of the caption that predict", 2)
+    target_dims: int = _key(96, "components that are predicted, either way", 2)
+    label_dims: int = _key(256, "components of the image that predict the label", 2)
+    shrinkage: float = _key(0.1, "share of the within-class scatter replaced by its mean diagonal", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GainTable:
+    """InfoGrowth's information gain."""
+
+    k: int = _key(4, "nearest kept samples that a gain is measured against", 1, 256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectTable:
+    """Defaults of `curate select`. Not part of the digest: many selections come from one pool."""
+
+    method: str = _key("infogrowth", "selector; `curate methods` lists them")
+    budget: str = _key("10%", "a share (5%), a count (500) or bytes (2GB)")
+    seed: int = _key(0, "seed of the selector", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsTable:
+    """Bounds on what a run may take."""
+
+    batch_size: int = _key(256, "rows decided and committed together; fixed for the life of a pool", 1, 65536)
+    max_pixels: int = _key(100_000_000, "larger images are refused before they are decoded: too_many_pixels", 1)
+    memory_gb: float = _key(8.0, "Pool.embeddings refuses to load more than this", 0.001)
+
+
+_PER_RUN = ("source", "select")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All tables. `digest()` identifies every decision that the recipe can change."""
+
+    source: SourceTable = field(default_factory=SourceTable)
+    encode: EncodeTable = field(default_factory=EncodeTable)
+    dedup: DedupTable = field(default_factory=DedupTable)
+    clean: CleanTable = field(default_factory=CleanTable)
+    score: ScoreTable = field(default_factory=ScoreTable)
+    gain: GainTable = field(default_factory=GainTable)
+    select: SelectTable = field(default_factory=SelectTable)
+    limits: LimitsTable = field(default_factory=LimitsTable)
+
+    def digest(self) -> str:
+        """Return the SHA-256 over every key that a pool's decisions depend on: all but [source] and [select]."""
+        return digest({name: table for name, table in self.as_dict().items() if name not in _PER_RUN})
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return {table: {key: value}} with every key, defaults included."""
+        return dataclasses.asdict(self)
+
+    def replace(self, changes: dict[str, dict[str, Any]]) -> Recipe:
+        """Return a recipe with {table: {key: value}} changed; raises RecipeError for what does not exist or fit."""
+        return _build({name: table | changes.get(name, {}) for name, table in self.as_dict().items()} | _new(changes))
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Return `table.key: mine != theirs` for every key of the digest in which two recipes differ."""
+        theirs = other.as_dict()
+        return [
+            f"{name}.{key}: {value!r} != {theirs[name][key]!r}"
+            for name, table in self.as_dict().items()
+            if name not in _PER_RUN
+            for key, value in table.items()
+            if value != theirs[name][key]
+        ]
+
+
+def _new(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    names = {f.name for f in dataclasses.fields(Recipe)}
+    return {name: table for name, table in changes.items() if name not in names}
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a TOML recipe. Raises RecipeError with the line for anything unknown, mistyped or out of range."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    try:
+        return _build(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"recipe {path}{_line(text, error)}: {error}") from error
+
+
+def recipe_from_dict(tables: dict[str, Any]) -> Recipe:
+    """Return the recipe of {table: {key: value}}; missing keys take their defaults."""
+    return _build(tables)
+
+
+def _build(tables: dict[str, Any]) -> Recipe:
+    kinds = {f.name: f.default_factory for f in dataclasses.fields(Recipe)}
+    made: dict[str, Any] = {}
+    for name, values in tables.items():
+        if name not in kinds:
+            raise RecipeError(f"unknown table [{name}]; there are: {', '.join(kinds)}")
+        if not isinstance(values, dict):
+            raise RecipeError(f"{name} must be a table: write [{name}]")
+        kind: Any = kinds[name]
+        made[name] = kind(**_checked(name, kind, values))
+    recipe = Recipe(**made)
+    if recipe.dedup.match not in ("pair", "image"):
+        raise RecipeError(f"dedup.match is {recipe.dedup.match!r}; it must be 'pair' or 'image'")
+    return recipe
+
+
+def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in fields:
+            raise RecipeError(f"unknown key {table}.{key}; [{table}] has: {', '.join(fields)}")
+        wanted = type(fields[key].default)
+        if wanted is float and type(value) is int:
+            value = values[key] = float(value)
+        if type(value) is not wanted:
+            raise RecipeError(f"{table}.{key} is {value!r}; it must be of type {wanted.__name__}")
+        low, high = fields[key].metadata["low"], fields[key].metadata["high"]
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise RecipeError(f"{table}.{key} is {value!r}; it must be at least {low}" + (f" and at most {high}" if high else ""))
+    return dict(values)
+
+
+def _line(text: str, error: RecipeError) -> str:
+    """Return `, line N` of the table or key that an error's message names, or nothing."""
+    match = re.search(r"\[(\w+)\]|(\w+)\.(\w+)", str(error))
+    if match is None:
+        return ""
+    table, key = match[1] or match[2], match[3]
+    if str(error).startswith("unknown table"):
+        key = None
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\s*(\w+)\s*\]", line)
+        if header:
+            inside = header[1] == table
+            if inside and key is None:
+                return f", line {number}"
+        elif (inside and key and re.match(rf"\s*[\"']?{key}[\"']?\s*=", line)) or re.match(rf"\s*{table}\b", line):
+            return f", line {number}"
+    return ""
+
+
+def recipe_reference() -> str:
+    """Return docs/recipe.md: every table and key with type, default and meaning."""
+    lines = [
+        "# Recipe reference",
+        "",
+        "Generated by `python -m curate.recipe`. A recipe is a TOML file; every key has the default shown here, unknown keys are",
+        "refused with their line. A pool keeps the recipe that it was made with; another one later is an error unless",
+        "`--change-recipe` is given, which is logged. `[source]` and `[select]` may differ from run to run.",
+    ]
+    for table in dataclasses.fields(Recipe):
+        kind: Any = table.default_factory
+        lines += ["", f"## [{table.name}]", "", kind.__doc__, "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for f in dataclasses.fields(kind):
+            default = f'"{f.default}"' if isinstance(f.default, str) else str(f.default).lower()
+            lines.append(f"| `{f.name}` | {type(f.default).__name__} | `{default}` | {f.metadata['help']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(recipe_reference(), end="")  # noqa: T201

@@ -1,0 +1,150 @@
+"""Cross-modal V-information of an image and its caption, both ways, from one set of sums.
+
+PVI(x -> y) = log2 q(y|x) - log2 q(y) in bits (Ethayarajh et al. 2022, eq. 4), with the linear-Gaussian family on
+principal components: low when the caption says nothing about its image. No temperature, no CLIP needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.recipe import ScoreTable
+from curate.scoring.gaussian import LinearGaussian
+from curate.scoring.moments import PairMoments
+from curate_kernels.arrays import B1, F32, F64
+
+RIDGES = tuple(float(r) for r in np.logspace(-1, 2, 7))
+PAIR_COLUMNS = ("s0_text", "s1_text", "pvi_text", "s0_image", "s1_image", "pvi_image")
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A view's centre, its first principal axes, and one scale that makes the mean squared norm 1."""
+
+    mean: F64  # (p,)
+    axes: F64  # (p, m), already scaled
+
+    @classmethod
+    def fit(cls, n: float, total: F64, square: F64, dims: int) -> Basis:
+        """Return the basis of a view from its sums; deterministic in sign (each axis' largest entry is positive)."""
+        mean = total / n
+        covariance = square / n - np.outer(mean, mean)
+        _, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        axes = vectors[:, ::-1][:, :dims]
+        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+        scale = np.sqrt(max(float(np.einsum("ij,ik,kj->", axes, covariance, axes)), 1e-12))
+        return cls(mean, axes / scale)
+
+    def project(self, x: F32) -> F64:
+        """Return the rows of x (m, p) in this basis, (m, dims) float64."""
+        projected: F64 = (x.astype(np.float64) - self.mean) @ self.axes
+        return projected
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Sums over projected pairs; targets are the first components of the other view."""
+
+    n: float
+    x: F64  # (p+1, p+1) with intercept
+    y: F64  # (q+1, q+1) with intercept
+    xy: F64  # (p+1, q+1)
+
+
+class PairModel:
+    """Scores of (image, caption) pairs, and their update by rows that arrive after the fit.
+
+    The bases and ridges stay as fitted; `add` keeps the regression sums current, so that `predictive` is prequential
+    (each row is scored before it is added; methods: MNIW posterior, block updates).
+    """
+
+    def __init__(self, moments: PairMoments, table: ScoreTable, ridges: tuple[float, float] = (1.0, 1.0)) -> None:
+        n = moments.n
+        # At least four rows per predicting component and eight per predicted one.
+        dims = [min(table.image_dims, moments.x.shape[0]), min(table.text_dims, moments.y.shape[0])]
+        p, q = (max(2, min(wanted, int(n) // 4)) for wanted in dims)
+        self._image = Basis.fit(n, moments.x, moments.xx, p)
+        self._text = Basis.fit(n, moments.y, moments.yy, q)
+        self._targets = max(1, min(table.target_dims, p, q, int(n) // 8))
+        self.ridges = ridges
+        self._sums = self._project_sums(moments)
+        self._families: tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian] | None = None
+
+    def _project_sums(self, m: PairMoments) -> _Sums:
+        a, b = self._image, self._text
+        xx = a.axes.T @ (m.xx - np.outer(m.x, m.x) / m.n) @ a.axes
+        yy = b.axes.T @ (m.yy - np.outer(m.y, m.y) / m.n) @ b.axes
+        xy = a.axes.T @ (m.xy - np.outer(m.x, m.y) / m.n) @ b.axes
+        return _Sums(m.n, _with_intercept(m.n, xx), _with_intercept(m.n, yy), _with_intercept(m.n, xy))
+
+    def project(self, image: F32, text: F32) -> tuple[F64, F64]:
+        """Return both views in the model's bases: (m, p) and (m, q) float64."""
+        return self._image.project(image), self._text.project(text)
+
+    def add(self, x: F64, y: F64) -> None:
+        """Add projected rows to the sums; the families are refitted at the next score."""
+        one = np.ones((x.shape[0], 1))
+        left, right = np.concatenate([one, x], axis=1), np.concatenate([one, y], axis=1)
+        self._sums.n += x.shape[0]
+        self._sums.x += left.T @ left
+        self._sums.y += right.T @ right
+        self._sums.xy += left.T @ right
+        self._families = None
+
+    def _fit(self, ridges: tuple[float, float]) -> tuple[LinearGaussian, ...]:
+        s, t = self._sums, 1 + self._targets
+        return (
+            LinearGaussian(s.n, s.x, s.xy[:, 1:t], s.y[1:t, 1:t], ridges[0]),
+            LinearGaussian(s.n, s.x[:1, :1], s.xy[:1, 1:t], s.y[1:t, 1:t], 0.0),
+            LinearGaussian(s.n, s.y, s.xy.T[:, 1:t], s.x[1:t, 1:t], ridges[1]),
+            LinearGaussian(s.n, s.y[:1, :1], s.xy.T[:1, 1:t], s.x[1:t, 1:t], 0.0),
+        )
+
+    def choose_ridges(self, x: F64, y: F64) -> None:
+        """Set each direction's ridge to the one with the largest mean leave-one-out likelihood on projected rows."""
+        t = self._targets
+        best = [(-np.inf, 1.0), (-np.inf, 1.0)]
+        for ridge in RIDGES:
+            text, _, image, _ = self._fit((ridge, ridge))
+            values = (text.leave_one_out(x, y[:, :t]).mean(), image.leave_one_out(y, x[:, :t]).mean())
+            best = [max(old, (float(value), ridge)) for old, value in zip(best, values, strict=True)]
+        self.ridges = (best[0][1], best[1][1])
+        self._families = None
+
+    def score(self, x: F64, y: F64, seen: B1) -> dict[str, F32]:
+        """Return PAIR_COLUMNS and `pvi` (the mean of both ways) in bits for projected rows.
+
+        seen: (m,) bool; rows that are in the sums are scored by exact leave-one-out, others by the predictive.
+        """
+        if self._families is None:
+            text, text0, image, image0 = self._fit(self.ridges)
+            self._families = (text, text0, image, image0)
+        t = self._targets
+        nothing = np.zeros((x.shape[0], 0))
+        inputs = ((x, y[:, :t]), (nothing, y[:, :t]), (y, x[:, :t]), (nothing, x[:, :t]))
+        bits = []
+        for family, (given, target) in zip(self._families, inputs, strict=True):
+            value = np.empty(x.shape[0])
+            value[seen] = family.leave_one_out(given[seen], target[seen])
+            value[~seen] = family.predictive(given[~seen], target[~seen])
+            bits.append(value)
+        columns = {
+            "s0_text": -bits[1],
+            "s1_text": -bits[0],
+            "pvi_text": bits[0] - bits[1],
+            "s0_image": -bits[3],
+            "s1_image": -bits[2],
+            "pvi_image": bits[2] - bits[3],
+        }
+        columns["pvi"] = (columns["pvi_text"] + columns["pvi_image"]) / 2
+        return {name: value.astype(np.float32) for name, value in columns.items()}
+
+
+def _with_intercept(n: float, centred: F64) -> F64:
+    """Return the sums of centred rows bordered by those of the constant 1: n in the corner, zeros beside it."""
+    out = np.zeros((centred.shape[0] + 1, centred.shape[1] + 1))
+    out[0, 0] = n
+    out[1:, 1:] = centred
+    return out

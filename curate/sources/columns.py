@@ -1,0 +1,130 @@
+"""What a metadata row (of a table, a sidecar or both) says about its sample."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from curate.errors import SourceError
+from curate.samples import Json, Sample, is_uid
+
+Row = Mapping[str, object]
+
+PATHS = ("file_name", "filepath", "image_path", "path")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which metadata columns hold the path, the label, the caption and the group; None is the source's default."""
+
+    path: str | None = None
+    label: str | None = None
+    caption: str | None = None
+    group: str | None = None
+
+    def require(self, seen: Collection[str], where: str) -> None:
+        """Raise SourceError if a column that the user named is not among those seen."""
+        for option in ("path", "label", "caption", "group"):
+            name = getattr(self, option)
+            if name is not None and name not in seen:
+                names = ", ".join(seen) or "none"
+                raise SourceError(f"{where} has no column {name!r} (--{option}); its columns are: {names}")
+
+    def with_defaults(self, seen: Collection[str], captions: Iterable[str]) -> Columns:
+        """Return the columns to read from a table: those named by the user, else the first default that is there."""
+        return Columns(
+            path=self.path or first_present(PATHS, seen),
+            label=self.label or first_present(("label",), seen),
+            caption=self.caption or first_present(captions, seen),
+            group=self.group,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The part of a sample that its metadata gives."""
+
+    uid: str = ""
+    caption: str | None = None
+    label: str | None = None
+    group: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+def first_present(names: Iterable[str], seen: Collection[str]) -> str | None:
+    """Return the first name that is among the columns seen."""
+    return next((name for name in names if name in seen), None)
+
+
+def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fields:
+    """Return what a row says: text of the named columns, its uid, and every other column as metadata.
+
+    names: the columns to read, resolved; None reads nothing
+    drop: columns that are neither fields nor metadata, such as the key
+    """
+    uid = row.get("uid")
+    has_uid = isinstance(uid, str) and is_uid(uid)
+    used = {names.path, names.label, names.caption, names.group, "uid" if has_uid else None, *drop}
+    return Fields(
+        uid=str(uid) if has_uid else "",
+        caption=as_text(row.get(names.caption)) if names.caption else None,
+        label=as_text(row.get(names.label)) if names.label else None,
+        group=as_text(row.get(names.group)) if names.group else None,
+        meta={name: as_json(value) for name, value in row.items() if name not in used and not isinstance(value, bytes)},
+    )
+
+
+def make_sample(
+    fields: Fields, *, source: str, key: str, path: str, offset: int = 0, data: bytes = b"", problem: str = ""
+) -> Sample:
+    """Return the sample of some bytes and what their metadata says; key and path become storable text."""
+    return Sample(
+        source=source,
+        key=as_name(key),
+        path=as_name(path),
+        offset=offset,
+        size=len(data),
+        data=data,
+        problem=problem,
+        uid=fields.uid,
+        caption=fields.caption,
+        label=fields.label,
+        group=fields.group,
+        meta=fields.meta,
+    )
+
+
+def as_text(value: object) -> str | None:
+    """Return a metadata value as stripped, valid text; None for null, NaN and blank.
+
+    Of a list, the first item that is not blank: a picture with several captions is paired with the first.
+    """
+    if value is None or isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, list):
+        return next((text for text in map(as_text, value) if text is not None), None)
+    text = json.dumps(as_json(value), sort_keys=True) if isinstance(value, dict) else str(value)
+    return text.encode("utf-8", "replace").decode().strip() or None
+
+
+def as_json(value: object) -> Json:
+    """Return a value as JSON holds it: no NaN or infinity, no bytes; dates and decimals as text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {as_name(str(name)): as_json(item) for name, item in value.items() if not isinstance(item, bytes)}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value if not isinstance(item, bytes)]
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def as_name(name: str) -> str:
+    r"""Return a file or member name as storable text: what is no UTF-8 as `\udcNN`, and no NUL, which ends a key.
+
+    Equal to the name itself for every name that a manifest can hold.
+    """
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

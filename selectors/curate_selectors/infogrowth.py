@@ -1,0 +1,113 @@
+"""InfoGrowth: Dataset Growth, ECCV 2024, arXiv:2405.18347.
+
+Gain (their eq. for the k-NN estimate): g(e) = (1/k) sum_{j in N_k(e)} (1 - cos(e, e_j)), N_k among everything kept
+before; the mean of the image's and the text's gain for pairs. Selection: w = clip(g / quantile_.99(g), 0, 1), then
+m draws without replacement with probability proportional to w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate_kernels.admit import admit_batch
+from curate_kernels.arrays import F32
+from curate_kernels.topk import push_topk
+from curate_selectors.errors import SelectorError
+from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.types import Batch, Candidates, Decision, Selection
+
+_BLOCK = 256
+_TILE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class InfoGrowth:
+    """The online rule and the sampler.
+
+    k: neighbours in the gain; epsilon, epsilon_text: near-duplicate distance (1 - cosine) of images and of captions
+    quantile: gains at or above this quantile get weight 1
+    """
+
+    k: int = 4
+    epsilon: float = 0.0
+    epsilon_text: float = 0.0
+    quantile: float = 0.99
+
+    def decide(self, batch: Batch) -> Decision:
+        """Admit each row that is free and duplicates nothing; peak memory O(b²)."""
+        b = batch.stage.shape[0]
+        admitted = np.zeros(b, dtype=np.bool_)
+        twin = np.full(b, -1, dtype=np.int64)
+        gain_image = np.full(b, np.nan, dtype=np.float32)
+        gain_text = np.full(b, np.nan, dtype=np.float32)
+        admit_batch(
+            batch.stage,
+            batch.kept_twin,
+            batch.top_image,
+            batch.top_text,
+            batch.image @ batch.image.T,
+            batch.text @ batch.text.T,
+            batch.pixel,
+            batch.has_text,
+            np.array([self.epsilon, self.epsilon_text], dtype=np.float32),
+            admitted,
+            twin,
+            gain_image,
+            gain_text,
+        )
+        gain = np.where(batch.has_text, (gain_image + gain_text) / 2, gain_image).astype(np.float32)
+        return Decision(admitted, twin, gain, gain_image, gain_text)
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        """Sample `count` rows by gain; the gains come from `scores["gain"]`, else from x in the order given."""
+        check_count(data, count)
+        if "gain" in data.scores:
+            gain = np.asarray(data.scores["gain"], dtype=np.float32)
+            if gain.shape != (data.n,) or not np.isfinite(gain).all():
+                raise SelectorError(f"scores['gain'] must be {data.n} finite numbers; its shape is {gain.shape}")
+        else:
+            gain = stream_gains(need_rows(data, "infogrowth"), self.k)
+        top = float(np.quantile(gain, self.quantile)) if data.n else 1.0
+        weight = np.clip(gain / top, 0.0, 1.0) if top > 0 else np.ones(data.n, dtype=np.float32)
+        # Draws without replacement in proportion to w are the largest of log w + Gumbel noise (exponential race).
+        with np.errstate(divide="ignore"):
+            race = np.log(weight.astype(np.float64)) + np.random.default_rng(seed).gumbel(size=data.n)
+        index = np.argsort(-race, kind="stable")[:count].astype(np.int64)
+        share = np.minimum(1.0, count * weight / max(float(weight.sum()), 1e-30)).astype(np.float32)
+        return Selection(index, gain[index], np.ones(count, dtype=np.float32), share[index])
+
+
+def stream_gains(x: F32, k: int) -> F32:
+    """Return each row's gain against all rows before it, as the online rule gives when it admits everything.
+
+    x: (n, d) float32 unit rows. O(n²d) time, O(n) memory.
+    """
+    gains = np.empty(x.shape[0], dtype=np.float32)
+    never = np.array([-2.0, -2.0], dtype=np.float32)  # no similarity reaches 1 + 2
+    for start in range(0, x.shape[0], _BLOCK):
+        block = x[start : start + _BLOCK]
+        b = block.shape[0]
+        top = np.full((b, k), -np.inf, dtype=np.float32)
+        row = np.full((b, k), -1, dtype=np.int64)
+        for base in range(0, start, _TILE):
+            tile = x[base : min(base + _TILE, start)]
+            push_topk(block @ tile.T, np.ones(tile.shape[0], dtype=np.bool_), base, top, row)
+        none = np.full(b, -1, dtype=np.int64)
+        admit_batch(
+            np.zeros(b, dtype=np.uint8),
+            none,
+            top,
+            top,
+            block @ block.T,
+            np.zeros((b, b), dtype=np.float32),
+            none,
+            np.zeros(b, dtype=np.bool_),
+            never,
+            np.empty(b, dtype=np.bool_),
+            np.empty(b, dtype=np.int64),
+            gains[start : start + b],
+            np.empty(b, dtype=np.float32),
+        )
+    return gains

@@ -1,0 +1,62 @@
+"""Every method by name. A literal table: nothing is imported until a method is made."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from curate_selectors.errors import UnknownSelectorError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the table: where the class is, what it needs (`embeddings`, `labels`, `gain`), and who wrote it."""
+
+    target: str
+    kind: tuple[Literal["stream", "subset"], ...]
+    needs: tuple[str, ...]
+    paper: str
+    summary: str
+
+
+METHODS: dict[str, Entry] = {
+    "infogrowth": Entry(
+        "curate_selectors.infogrowth:InfoGrowth",
+        ("stream", "subset"),
+        ("gain or embeddings",),
+        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
+        "Sampling without replacement by information gain: mean distance to the k nearest kept samples.",
+    ),
+    "kcenter": Entry(
+        "curate_selectors.kcenter:KCenter",
+        ("subset",),
+        ("embeddings",),
+        "Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5; Sener & Savarese, ICLR 2018, arXiv:1708.00489",
+        "Farthest-point traversal: each pick is the candidate farthest from all earlier picks.",
+    ),
+    "random": Entry(
+        "curate_selectors.uniform:Random",
+        ("subset",),
+        (),
+        "baseline",
+        "Uniform sampling without replacement: the baseline that every method must beat.",
+    ),
+}
+
+
+def entry(name: str) -> Entry:
+    """Return the table's row of a method.
+
+    Raises:
+        UnknownSelectorError: there is no such method; the message lists those that exist.
+    """
+    if name not in METHODS:
+        raise UnknownSelectorError(f"no method is called {name!r}; there are: {', '.join(sorted(METHODS))}")
+    return METHODS[name]
+
+
+def make(name: str, **params: Any) -> Any:
+    """Return a method with its parameters (the fields of its dataclass), defaults where none are given."""
+    module, _, cls = entry(name).target.partition(":")
+    return getattr(importlib.import_module(module), cls)(**params)

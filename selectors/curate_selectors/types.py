@@ -1,0 +1,83 @@
+"""What goes into a selector and what comes out. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from curate_kernels.arrays import B1, F32, I64, U8
+
+
+class Stage(IntEnum):
+    """How far a row has come when the stream selector sees it."""
+
+    FREE = 0  # may be admitted
+    GATED = 1  # refused or held by the cleaning gate; told if it is a duplicate
+    OUT = 2  # refused before it had an embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch with what the engine found out about it (b rows, d and t dimensions).
+
+    stage: (b,) uint8 `Stage`
+    image: (b, d) float32 unit rows, zero where OUT; text: (b, t) float32 unit rows, zero where there is no caption
+    has_text: (b,) bool
+    pixel: (b,) int64, equal numbers mean equal pixels, -1 unknown
+    kept_twin: (b,) int64, kept row that this one duplicates, -1 for none
+    top_image, top_text: (b, k) float32, similarity to the k nearest kept, descending, -inf padding
+    """
+
+    stage: U8
+    image: F32
+    text: F32
+    has_text: B1
+    pixel: I64
+    kept_twin: I64
+    top_image: F32
+    top_text: F32
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a stream selector decided.
+
+    admitted: (b,) bool; batch_twin: (b,) int64, earlier row of the batch that this one duplicates, -1 for none
+    gain, gain_image, gain_text: (b,) float32, NaN where there is none
+    """
+
+    admitted: B1
+    batch_twin: I64
+    gain: F32
+    gain_image: F32
+    gain_text: F32
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a subset selector chooses from (n candidates in a fixed order).
+
+    x: (n, d) float32 unit rows, or None for methods that need no embeddings
+    label: (n,) int64, -1 unknown, or None; scores: named (n,) float32 columns
+    """
+
+    n: int
+    x: F32 | None = None
+    label: I64 | None = None
+    scores: Mapping[str, F32] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen, best first, so that every prefix is a valid smaller selection.
+
+    index: (m,) int64 in pick order, unique; gain: (m,) float32, the method's own gain of each pick
+    weight: (m,) float32 training multiplicity, 1 unless the method says otherwise
+    probability: (m,) float32 chance with which the row was taken, 1 for a deterministic method
+    """
+
+    index: I64
+    gain: F32
+    weight: F32
+    probability: F32
