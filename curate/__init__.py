@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from curate.version import __version__
+
 if TYPE_CHECKING:
     from curate.engine.explain import why as why
     from curate.engine.grow import grow as grow
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from curate.recipe import load_recipe as load_recipe
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "Pool": "curate.pool",

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate import __version__
 from curate.errors import CurateError
+from curate.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-INTERRUPTED = 5
+_INTERRUPTED = 5
+_SIGINT = 130
 
 
 def _version(wanted: bool) -> None:
@@ -70,7 +71,7 @@ def grow(
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
     from curate.engine.grow import grow as run
 
-    given = {
+    given: dict[str, dict[str, Any]] = {
         "source": {"path": path, "label": label, "caption": caption, "group": group},
         "encode": {"image": encoder, "text": text_encoder},
         "limits": {"batch_size": batch_size},
@@ -97,7 +98,9 @@ def select(
     method: Annotated[str, typer.Option(help="Selector; `curate methods` lists them.")] = "infogrowth",
     budget: Annotated[str, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = "10%",
     seed: Annotated[int, typer.Option(help="Seed of the selector.")] = 0,
-    source: Annotated[str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")] = "admitted",
+    source: Annotated[
+        str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
+    ] = "admitted",
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""
@@ -226,7 +229,14 @@ def _progress(title: str) -> Iterator[Progress | None]:
     if not sys.stderr.isatty() or os.environ.get("CI"):
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(True)) as bar:
@@ -250,8 +260,7 @@ def main() -> None:
         typer.echo(f"curate: {_visible(str(error))}", err=True)
         sys.exit(getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("curate: interrupted; what was committed stays, the same command resumes", err=True)
-        sys.exit(INTERRUPTED)
+        code = _SIGINT
     except Exception as error:
         # click's own errors (a missing option, a bad value) know how to show themselves
         show = getattr(error, "show", None)
@@ -259,4 +268,7 @@ def main() -> None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if code == _SIGINT:  # typer turns KeyboardInterrupt into this status
+        typer.echo("curate: interrupted; what was committed stays, the same command resumes", err=True)
+        sys.exit(_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

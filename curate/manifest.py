@@ -15,6 +15,7 @@ import polars as pl
 
 from curate.errors import ManifestError
 from curate.files import atomic_write
+from curate.version import __version__
 
 FORMAT = [1, 0]
 _PART_ROWS = 1_000_000
@@ -48,8 +49,6 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
     The parts are written first and manifest.json last, each atomically, so a reader sees the old manifest or the new.
     Raises ManifestError when the folder cannot be written.
     """
-    from curate import __version__
-
     folder = Path(out)
     table = rows.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     try:
@@ -61,7 +60,8 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
             part.write_parquet(stream, compression="zstd", statistics=True)
             data = stream.getvalue()
             digest = hashlib.sha256(data).hexdigest()
-            name = f"part-{number:05d}-{digest[:8]}.parquet"  # named by content: an old manifest keeps its parts until it is replaced
+            # Named by content, so that an old manifest keeps its parts until it is replaced.
+            name = f"part-{number:05d}-{digest[:8]}.parquet"
             atomic_write(folder / name, data)
             parts.append({"path": name, "rows": part.height, "bytes": len(data), "sha256": digest})
         value = {
@@ -87,7 +87,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
 def manifest_info(path: str | Path) -> dict[str, Any]:
     """Return manifest.json of a manifest, given its folder or the file itself.
 
-    Raises ManifestError when there is none, when it is damaged, or when its format is one that this reader does not know.
+    Raises ManifestError when there is none, it is damaged, or its format is one that this reader does not know.
     """
     path = Path(path)
     file = path / _INFO if path.is_dir() else path
@@ -100,7 +100,9 @@ def manifest_info(path: str | Path) -> dict[str, Any]:
     if info["format"][0] != FORMAT[0]:
         raise ManifestError(f"{file} has format {info['format']}, and this reader knows {FORMAT[0]}.x; upgrade curate")
     if info["required_features"]:
-        raise ManifestError(f"{file} needs features that this reader does not know: {', '.join(info['required_features'])}")
+        raise ManifestError(
+            f"{file} needs features that this reader does not know: {', '.join(info['required_features'])}"
+        )
     return info
 
 

@@ -89,20 +89,18 @@ class KeptIndex:
             row.fill(-1)
             for base in range(0, n, _TILE):
                 part = slice(base, min(base + _TILE, n))
-                push_topk(
-                    text @ self._text[part].T, self._alive[part] & self._has_text[part], base, top_text, row
-                )
+                push_topk(text @ self._text[part].T, self._alive[part] & self._has_text[part], base, top_text, row)
         twin, exact = self._twins(near, text, has_text, epsilon_text)
         return Found(top_image, top_text, twin, exact)
 
     def _equal_pixels(self, pixels: Sequence[str]) -> tuple[I64, I64, F32]:
-        pairs = [(i, j) for i, pixel in enumerate(pixels) if pixel for j in self._pixels.get(pixel, ()) if self._alive[j]]
+        pairs = [
+            (i, j) for i, pixel in enumerate(pixels) if pixel for j in self._pixels.get(pixel, ()) if self._alive[j]
+        ]
         both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         return both[:, 0], both[:, 1], np.full(len(pairs), 2.0, dtype=np.float32)
 
-    def _twins(
-        self, near: list[tuple[I64, I64, F32]], text: F32, has_text: B1, epsilon_text: float
-    ) -> tuple[I64, B1]:
+    def _twins(self, near: list[tuple[I64, I64, F32]], text: F32, has_text: B1, epsilon_text: float) -> tuple[I64, B1]:
         i, j = (np.concatenate([part[side] for part in near]) for side in (0, 1))
         sim = np.concatenate([part[2] for part in near])
         if epsilon_text < 2.0:

@@ -96,7 +96,8 @@ def select(
         Selection: index (m,) int64 in pick order, gain, weight and probability (m,) float32.
 
     Raises:
-        UsageError: the budget makes no sense. ValueError: x has NaN or the wrong shape. UnknownSelectorError: no such method.
+        UsageError: the budget makes no sense. ValueError: x has NaN or the wrong shape.
+        UnknownSelectorError: no such method.
     """
     rows = None if x is None else unit_rows(as_rows(x))
     columns = {name: np.asarray(values, dtype=np.float32) for name, values in (scores or {}).items()}

@@ -7,13 +7,13 @@ online rule once more. All of it is one commit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.engine.gate import HELD, SCORE_COLUMNS, Gate, Rows
+from curate.engine.decisions import append_history, history_entry
+from curate.engine.gate import HELD, SCORE_COLUMNS, Gate
 from curate.engine.rows import nullable
 from curate.engine.state import Checkpoint
 from curate.scoring.calibrate import Threshold, calibrate
@@ -26,7 +26,7 @@ from curate_selectors.types import Stage
 if TYPE_CHECKING:
     from curate.engine.core import Engine
 
-_MIN_PAIRS = 64
+_MIN_ROWS = 64  # to fit anything
 _RIDGE_ROWS = 2048
 _NULL_ROWS = 8192
 _SHUFFLES = 3
@@ -38,7 +38,10 @@ _GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
 def is_due(engine: Engine) -> bool:
     """Tell whether the counted rows have grown enough since the last checkpoint."""
     clean, last = engine.recipe.clean, engine.state.checkpoint
-    for now, then in ((engine.state.pairs, last.pairs if last else 0), (engine.state.labels, last.labels if last else 0)):
+    for now, then in (
+        (engine.state.pairs, last.pairs if last else 0),
+        (engine.state.labels, last.labels if last else 0),
+    ):
         if now >= clean.warmup and now >= clean.checkpoint_growth * then:
             return True
     return False
@@ -57,16 +60,17 @@ def load(engine: Engine, saved: Checkpoint) -> None:
         engine.pairs = PairMoments.from_arrays(engine.pool.sums(saved.sums["pairs"]))
     if "labels" in saved.sums:
         engine.labels = ClassMoments.from_arrays(engine.pool.sums(saved.sums["labels"]))
-    gate = _models(engine, (saved.ridges[0], saved.ridges[1]))
+    gate = _models(engine, (saved.ridges[0], saved.ridges[1]), saved.warming)
     gate.caption = Threshold(**saved.caption) if saved.caption else None
     gate.classes = {int(label): Threshold(**value) for label, value in saved.classes.items()}
     engine.gate = gate
 
 
-def run(engine: Engine) -> None:
-    """Refit, re-score, re-decide, and commit."""
-    engine.restore()
-    gate = _models(engine, (1.0, 1.0))
+def run(engine: Engine, final: bool = False) -> None:
+    """Refit, re-score, re-decide, and commit. The final one of a run ends the warm-up, however few rows there are."""
+    engine.ready()
+    warming = engine.gate.warming and not final and engine.state.pairs < engine.recipe.clean.warmup
+    gate = _models(engine, (1.0, 1.0), warming)
     names = ("uid", "row", "decision", "reason", "duplicate_of", "history", "counted", "embedded")
     table = engine.pool.frame([*names, "caption", "label", "gain", "gain_image", "gain_text"])
     counted = table["counted"].to_numpy()
@@ -88,15 +92,16 @@ def run(engine: Engine) -> None:
         ridges=list(gate.pairs.ridges) if gate.pairs else [1.0, 1.0],
         caption=gate.caption.as_dict() if gate.caption else None,
         classes={str(label): t.as_dict() for label, t in sorted(gate.classes.items())},
+        warming=gate.warming,
     )
     engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict())
 
 
-def _models(engine: Engine, ridges: tuple[float, float]) -> Gate:
-    gate, table = Gate(), engine.recipe.score
-    if engine.pairs is not None and engine.pairs.n >= _MIN_PAIRS:
+def _models(engine: Engine, ridges: tuple[float, float], warming: bool) -> Gate:
+    gate, table = Gate(warming=warming), engine.recipe.score
+    if engine.pairs is not None and engine.pairs.n >= _MIN_ROWS and not warming:
         gate.pairs = PairModel(engine.pairs, table, ridges)
-    if engine.labels is not None and engine.labels.count.sum() >= _MIN_PAIRS and (engine.labels.count > 0).sum() > 1:
+    if engine.labels is not None and engine.labels.count.sum() >= _MIN_ROWS and (engine.labels.count > 0).sum() > 1:
         gate.labels = LabelModel(engine.labels, table)
     return gate
 
@@ -139,14 +144,15 @@ def _calibrate(engine: Engine, gate: Gate, scores: dict[str, F32], counted: Any,
     rng = np.random.default_rng(0)  # the calibration depends on the rows alone
     pvi = scores["pvi"][counted & np.isfinite(scores["pvi"])].astype(np.float64)
     # A family that predicts no better than the marginal has collapsed (mean PVI <= 0): it must not judge.
-    if gate.pairs is not None and pvi.size >= _MIN_PAIRS and pvi.mean() > 0:
+    if gate.pairs is not None and pvi.size >= _MIN_ROWS and pvi.mean() > 0:
         wrong = _shuffled_pvi(engine, gate.pairs, np.flatnonzero(counted & np.isfinite(scores["pvi"])), rng)
         gate.caption = calibrate(pvi, wrong, clean.caption_loss, clean.min_precision)
     s1 = scores["s1_label"]
     usable = np.flatnonzero(counted & np.isfinite(s1))
-    if gate.labels is None or not usable.size or scores["pvi_label"][usable].mean() <= 0:
+    # For labels the median tells: the classes are overconfident, and a few flipped labels cost dozens of bits each.
+    if gate.labels is None or not usable.size or np.median(scores["pvi_label"][usable]) <= 0:
         return
-    number = np.array([-1 if name is None else engine._class_at[name] for name in labels], dtype=np.int64)
+    number = np.array([-1 if name is None else engine.class_number[name] for name in labels], dtype=np.int64)
     classes = {}
     for label in np.unique(number[usable]):
         own = usable[number[usable] == label]
@@ -191,7 +197,10 @@ class _Changes:
         self.decision, self.reason = (np.array(table[c].to_list(), dtype=object) for c in ("decision", "reason"))
         self.twin = np.array(table["duplicate_of"].to_list(), dtype=object)
         self.history = np.array(table["history"].to_list(), dtype=object)
-        self.gains = {name: table[name].cast(float).fill_null(np.nan).to_numpy().astype(np.float32) for name in ("gain", "gain_image", "gain_text")}
+        self.gains = {
+            name: table[name].cast(float).fill_null(np.nan).to_numpy().astype(np.float32)
+            for name in ("gain", "gain_image", "gain_text")
+        }
         self.before = (self.decision.copy(), self.reason.copy())
         captions = table["caption"].is_not_null().to_numpy()
         embedded = table["embedded"].to_numpy()
@@ -240,14 +249,9 @@ class _Changes:
         changed = (self.decision != self.before[0]) | (self.reason != self.before[1])
         for i in np.flatnonzero(changed):
             thresholds = self.engine.gate.thresholds(int(self.rows.label[i]))
-            entry: dict[str, Any] = {
-                "checkpoint": self.engine.state.step + 1,
-                "decision": self.decision[i],
-                "reason": self.reason[i],
-                "thresholds": thresholds,
-            }
-            entry |= {n: round(float(self.scores[n][i]), 4) for n in ("pvi", "s1_label") if np.isfinite(self.scores[n][i])}
-            self.history[i] = json.dumps([*json.loads(self.history[i]), entry])
+            place, outcome = ("checkpoint", self.engine.state.step + 1), (self.decision[i], self.reason[i])
+            entry = history_entry(place, outcome, self.scores, int(i), thresholds)
+            self.history[i] = append_history(self.history[i], entry)
 
     def table(self) -> Any:
         """Return the rewritten columns, one row per row of the pool."""

@@ -97,7 +97,9 @@ def _recipe(
     if asked.limits.batch_size != own.limits.batch_size:
         raise PoolMismatchError(f"the batch size of a pool is fixed: {differences}")
     if not change or (asked.encode != own.encode):
-        advice = "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
+        advice = (
+            "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
+        )
         raise PoolMismatchError(f"the recipe differs from that of {pool.path} ({differences}); {advice}")
     return asked
 
@@ -143,7 +145,7 @@ def _run(
         if checkpoint.is_due(engine):
             checkpoint.run(engine)
     if checkpoint.is_due_at_end(engine) or (recipe_changed and engine.state.rows):
-        checkpoint.run(engine)
+        checkpoint.run(engine, final=True)
 
 
 def _summary(engine: Engine, first: int, known: int, seconds: float) -> Grown:
@@ -162,7 +164,7 @@ def _summary(engine: Engine, first: int, known: int, seconds: float) -> Grown:
 
 
 def count_decisions(table: pl.DataFrame) -> dict[str, Any]:
-    """Return {"admitted": n, "refused": {reason: n}} of a frame with `decision` and `reason`; held rows count as refused."""
+    """Return {"admitted": n, "refused": {reason: n}} of rows; held ones count as refused."""
     refused = table.filter(pl.col("decision") != "admit")
     counts = refused.group_by("reason").len().sort("reason")
     return {

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.engine.gate import SCORE_COLUMNS, Rows
+from curate.engine.decisions import Judged, append_history, history_entry
+from curate.engine.gate import SCORE_COLUMNS, Gate
+from curate.engine.state import State
 from curate.pool import table_schema
-from curate_kernels.arrays import B1, F16, F32
+from curate_kernels.arrays import F16, F32
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from curate.engine.core import Decided, Engine
-    from curate.engine.prepare import Prepared
 
 
 def nullable(values: F32) -> pa.Array:
@@ -33,25 +31,19 @@ def fixed_lists(rows: F16) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).ravel()), rows.shape[1])
 
 
-def batch_table(
-    engine: Engine,
-    batch: Sequence[Prepared],
-    image: F16,
-    text: F16,
-    rows: Rows,
-    scores: dict[str, F32],
-    decided: Decided,
-    outcomes: Sequence[tuple[str, str]],
-    refusals: Sequence[tuple[str, str]],
-    usable: B1,
-    counted: B1,
-) -> pa.Table:
-    """Return the rows of a batch in the pool's schema, decisions, scores and embeddings included."""
+def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
+    """Return the rows of a batch in the pool's schema, decisions, scores and embeddings included.
+
+    state: as it was before the batch
+    """
     import pyarrow as pa
 
-    from curate.engine.core import arrival_history
-
-    state, samples = engine.state, [p.arrival.sample for p in batch]
+    batch, rows, scores, outcomes = judged.batch, judged.rows, judged.scores, judged.outcomes()
+    decision, samples = judged.decided.decision, [p.arrival.sample for p in judged.batch]
+    histories = [
+        history_entry(("batch", state.batches), outcome, scores, i, gate.thresholds(int(rows.label[i])))
+        for i, outcome in enumerate(outcomes)
+    ]
     columns: dict[str, Any] = {
         "uid": [p.arrival.uid for p in batch],
         "row": np.arange(state.rows, state.rows + len(batch)),
@@ -63,29 +55,29 @@ def batch_table(
         "format": [p.format for p in batch],
         "caption_original": [None] * len(batch),
         "meta": [json.dumps(dict(s.meta), sort_keys=True, ensure_ascii=False) for s in samples],
-        "decision": [decision for decision, _ in outcomes],
+        "decision": [verdict for verdict, _ in outcomes],
         "reason": [reason for _, reason in outcomes],
-        "detail": [detail for _, detail in refusals],
-        "duplicate_of": [twin or None for twin, _ in decided.twins],
-        "history": [
-            arrival_history(outcomes[i], scores, engine.gate.thresholds(int(rows.label[i])), i, state.batches)
-            for i in range(len(batch))
-        ],
-        "embedded": image.any(axis=1),
-        "counted": counted & (rows.has_text | (rows.label >= 0)),
-        "gain": nullable(decided.decision.gain),
-        "gain_image": nullable(decided.decision.gain_image),
-        "gain_text": nullable(decided.decision.gain_text),
+        "detail": [detail for _, detail in judged.refusals],
+        "duplicate_of": [twin or None for twin, _ in judged.decided.twins],
+        "history": [append_history("[]", entry) for entry in histories],
+        "embedded": judged.image.any(axis=1),
+        "counted": judged.counted & (rows.has_text | (rows.label >= 0)),
+        "gain": nullable(decision.gain),
+        "gain_image": nullable(decision.gain_image),
+        "gain_text": nullable(decision.gain_text),
         "quality_contrast": [p.quality.contrast if p.quality else None for p in batch],
         "quality_sharpness": [p.quality.sharpness if p.quality else None for p in batch],
         "pvi_arrival": nullable(scores["pvi"]),
         "s1_label_arrival": nullable(scores["s1_label"]),
-        "image": fixed_lists(image),
+        "image": fixed_lists(judged.image),
     }
     columns |= {name: nullable(scores[name]) for name in SCORE_COLUMNS}
-    columns |= {n: [getattr(s, n) for s in samples] for n in ("source", "key", "path", "offset", "size", "caption", "label", "group")}
+    columns |= {
+        n: [getattr(s, n) for s in samples]
+        for n in ("source", "key", "path", "offset", "size", "caption", "label", "group")
+    }
     schema = table_schema(state.image.dim)
-    if text.shape[1]:
-        columns["text"] = fixed_lists(text)
-        schema = schema.append(pa.field("text", pa.list_(pa.float16(), text.shape[1])))
+    if state.text:
+        columns["text"] = fixed_lists(judged.text)
+        schema = schema.append(pa.field("text", pa.list_(pa.float16(), state.text.dim)))
     return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)

@@ -36,6 +36,7 @@ class Checkpoint:
 
     batches: batches whose rows the sums hold; pairs, labels: rows in the sums; sums: {"pairs"|"labels": file name}
     ridges: of text given image and image given text; caption, classes: calibrated thresholds, as saved
+    warming: captioned rows are still held back
     """
 
     batches: int
@@ -45,11 +46,14 @@ class Checkpoint:
     ridges: list[float]
     caption: dict[str, float] | None
     classes: dict[str, dict[str, float]]
+    warming: bool
 
 
 @dataclass(slots=True)
 class State:
-    """The whole state. `step` counts commits, `rows` and `batches` what was decided, `pairs` and `labels` the rows in the sums.
+    """The whole state.
+
+    step counts commits, rows and batches what was decided, pairs and labels the rows in the sums, held those held back
 
     classes: label names, numbered in order of first appearance; changes: recipe changes that were asked for
     """

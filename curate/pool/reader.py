@@ -73,9 +73,7 @@ class Pool:
         assert isinstance(frame, pl.DataFrame)
         return frame.sort("row").select(names)
 
-    def batches(
-        self, columns: Sequence[str], where: str | None = None, size: int = 4096
-    ) -> Iterator[pl.DataFrame]:
+    def batches(self, columns: Sequence[str], where: str | None = None, size: int = 4096) -> Iterator[pl.DataFrame]:
         """Stream rows in order of arrival, `size` rows or fewer at a time; memory does not grow with the pool."""
         import polars as pl
 
@@ -85,7 +83,9 @@ class Pool:
             assert isinstance(frame, pl.DataFrame)
             yield frame
 
-    def embeddings(self, view: Literal["image", "text"], where: str | None = None, memory_gb: float | None = None) -> F32:
+    def embeddings(
+        self, view: Literal["image", "text"], where: str | None = None, memory_gb: float | None = None
+    ) -> F32:
         """Return the unit rows of a view, (n, d) float32, in order of arrival; zero rows where there is none.
 
         Raises UsageError when they need more memory than the recipe's limits.memory_gb: use `batches` then.
@@ -147,7 +147,9 @@ class Pool:
             try:
                 transaction = self.dataset.read_transaction(version)
             except (ValueError, OSError) as error:
-                raise PoolError(f"the pool at {self.path} lost the transaction of version {version}: {error}") from error
+                raise PoolError(
+                    f"the pool at {self.path} lost the transaction of version {version}: {error}"
+                ) from error
             properties = transaction.transaction_properties if transaction is not None else None
             if properties and STATE_PROPERTY in properties:
                 return str(properties[STATE_PROPERTY])

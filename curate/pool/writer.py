@@ -40,13 +40,17 @@ class Writer:
             (self.path / "state").mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout as error:
-            raise PoolLockedError(f"the pool at {self.path} is being written by {self._holder()}; wait for it to end") from error
+            raise PoolLockedError(
+                f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
+            ) from error
         except OSError as error:
             raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
         (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         (self.path / "writer.json").unlink(missing_ok=True)
         self._lock.release()
 
@@ -59,7 +63,8 @@ class Writer:
 
     def pool(self) -> Pool | None:
         """Return the pool as it is now, or None before its first commit."""
-        return Pool.open(self.path) if (self.path / "samples.lance" / "_versions").is_dir() else None
+        committed = any((self.path / "samples.lance" / "_versions").glob("*.manifest"))
+        return Pool.open(self.path) if committed else None
 
     def remove_orphans(self, step: int) -> None:
         """Delete state of later steps than the committed one: a killed process wrote it and committed nothing."""
@@ -83,6 +88,7 @@ class Writer:
         """Commit an empty table with its first state."""
         import lance
 
+        self.remove_orphans(-1)
         name = self._save(state["step"], canonical_json(state), ".json")
         dataset = lance.write_dataset(
             table_schema(image_dim).empty_table(),

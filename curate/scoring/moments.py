@@ -1,4 +1,4 @@
-"""Additive statistics: sums that merge across workers, resume after a stop, and subtract when a sample is taken down."""
+"""Additive statistics: sums that merge across workers, resume after a stop, and subtract on a takedown."""
 
 from __future__ import annotations
 

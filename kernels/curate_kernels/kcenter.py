@@ -7,7 +7,9 @@ from curate_kernels.arrays import F32, I64
 
 
 @kernel
-def pick_farthest(dist: F32, gram: F32, index: I64, outside: float, outside_index: int, picked: I64, radius: F32) -> int:
+def pick_farthest(
+    dist: F32, gram: F32, index: I64, outside: float, outside_index: int, picked: I64, radius: F32
+) -> int:
     """Pick greedily inside a block while its farthest candidate surely comes before everything outside.
 
     dist: (b,) float32, exact distance to the nearest centre, updated in place as candidates become centres

@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` and `make test`. Both set up a virtual environment first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup demo test lint check bench docs clean
+help: ## show the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+# torchvision is named beside torch so that pip resolves a pair that fits; open_clip needs both.
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+setup: $(STAMP) ## make the virtual environment
+
+demo: $(STAMP) ## run the main job on real images, offline; ends by naming manifest and report
+	$(BIN)/curate demo --out curate-demo
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+check: lint test ## everything that must pass before a commit
+
+bench: $(STAMP) ## speed as ratios to named baselines
+	$(BIN)/python benchmarks/run.py
+
+docs: $(STAMP) ## regenerate the generated documents
+	$(BIN)/python -m curate.recipe > docs/recipe.md
+
+clean: ## remove what was built
+	rm -rf $(VENV) curate-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,69 @@
+"""Real images out of installed packages: crops of scikit-image's and scikit-learn's photographs, scikit-learn's digits."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from importlib import resources
+from types import ModuleType
+
+import numpy as np
+from PIL import Image
+
+from curate.errors import UsageError
+from curate.images import Pixels, decode
+
+_PHOTOGRAPHS = {
+    "skimage.data": (
+        "astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "ihc.png", "motorcycle_left.png",
+        "rocket.jpg", "text.png",
+    ),
+    "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
+}  # fmt: skip
+"""Scenes only. Crops of a texture (brick, grass, a star field) are near duplicates of each other to any encoder."""
+
+_CROP = 96  # pixels a side
+_MIN_DEVIATION = 16.0  # of luminance, 0-255; a crop below it shows sky or a wall
+_DIGIT = 192  # pixels a side, from 8: at less, JPEG changes a digit as much as another hand does
+
+
+def photographs() -> list[Pixels]:
+    """Return crops of photographs that do not overlap, (96, 96, 3) uint8 RGB each, those that show something."""
+    crops = [crop for name, files in _PHOTOGRAPHS.items() for file in files for crop in _crops(_read(name, file))]
+    return [crop for crop in crops if float(crop.mean(axis=2).std()) >= _MIN_DEVIATION]
+
+
+def digits() -> tuple[list[Pixels], list[str]]:
+    """Return 1,797 handwritten digits, (192, 192, 3) uint8 RGB, white on black, and their classes `0` to `9`."""
+    data = _installed("sklearn.datasets").load_digits()
+    images = []
+    for digit in data.images:
+        small = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
+        images.append(np.asarray(small.resize((_DIGIT, _DIGIT), Image.Resampling.BICUBIC).convert("RGB")))
+    return images, [str(label) for label in data.target]
+
+
+def _crops(image: Pixels) -> Iterator[Pixels]:
+    height, width, _ = image.shape
+    for top in range(0, height - _CROP + 1, _CROP):
+        for left in range(0, width - _CROP + 1, _CROP):
+            yield np.ascontiguousarray(image[top : top + _CROP, left : left + _CROP])
+
+
+def _read(package: str, file: str) -> Pixels:
+    try:
+        return decode(resources.files(_installed(package)).joinpath(file).read_bytes()).pixels
+    except OSError as error:
+        raise UsageError(
+            f"{package} comes without {file} here ({error.strerror}); reinstall it with {_INSTALL}"
+        ) from error
+
+
+_INSTALL = "pip install 'curate-engine[demo]'"
+
+
+def _installed(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(f"the demo takes its images from scikit-image and scikit-learn: {_INSTALL}") from error

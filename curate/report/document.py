@@ -1,0 +1,190 @@
+"""The report as one HTML file: a pool's decisions, gathered and poured into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import UsageError
+from curate.files import atomic_write
+from curate.report.text import Cell, Table, percent, shown, stored, visible
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curate.pool import Pool
+
+_MOST_PICTURES = 4_300_000  # characters of all pictures; the whole file stays below 5 MB
+_PER_REASON = 24
+_CHOSEN = 48
+_MOST_SOURCES = 20
+_LIBRARIES = ("numpy", "scipy", "polars", "pylance", "faiss-cpu", "torch", "onnxruntime", "pillow")
+
+
+def write_report(
+    pool: Pool | str | Path,
+    out: str | Path,
+    *,
+    manifest: str | Path | None = None,
+    title: str = "Curation report",
+    extra: Sequence[Table] = (),
+) -> Path:
+    """Write what a pool decided as one HTML file that needs no network and no script; return its path.
+
+    Equal pools, manifests and stored images give equal bytes. A few columns of every row are held in memory.
+
+    Args:
+        manifest: a manifest of this pool, to show what was selected.
+        extra: tables to show after the figures.
+
+    Raises:
+        PoolError: there is no pool. ManifestError: the manifest is missing or damaged.
+        UsageError: the file cannot be written.
+    """
+    from curate.manifest import manifest_info, read_manifest
+    from curate.pool import Pool
+
+    pool = pool if isinstance(pool, Pool) else Pool.open(pool)
+    chosen = None if manifest is None else read_manifest(manifest)
+    info = None if manifest is None else manifest_info(manifest)
+    page = _render(_content(pool, chosen) | {"title": title, "selection": info, "extra": extra})
+    path = Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, page.encode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"the report cannot be written to {path}: {error}") from error
+    return path
+
+
+def _render(content: dict[str, Any]) -> str:
+    """Return the template filled in. Every value is escaped, and what is invisible in it made visible."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    here = files("curate.report")
+    loader = FunctionLoader(lambda name: here.joinpath(name).read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": shown, "share": lambda share: percent(share, 1)}
+    return environment.get_template("template.html").render(content)
+
+
+def _content(pool: Pool, manifest: pl.DataFrame | None) -> dict[str, Any]:
+    """Return everything the template shows of a pool and a manifest."""
+    from curate.report import pictures, survey
+    from curate.report.thumbnails import Thumbnails
+
+    state, rows = pool.state(), survey.read_rows(pool)
+    roots = {name: source["root"] for name, source in state["sources"].items()}
+    thumbnails = Thumbnails(roots, state["recipe"]["limits"]["max_pixels"], _MOST_PICTURES)
+    picked = (
+        [] if manifest is None else pictures.detailed(pool, "uid", survey.spread(manifest["uid"].to_list(), _CHOSEN))
+    )
+    chosen = pictures.tiles(picked, thumbnails, state)
+    groups = pictures.duplicate_groups(pool, thumbnails)
+    refusals = []
+    for reason, count in survey.ordered_reasons(rows).items():
+        found = pictures.detailed(pool, "row", survey.worst(rows, reason, state, _PER_REASON))
+        words = survey.REASONS.get(reason, "")
+        refusals.append(
+            {"name": reason, "words": words, "rows": count, "tiles": pictures.tiles(found, thumbnails, state)}
+        )
+    return {
+        "headline": _headline(rows, manifest),
+        "funnel": survey.funnel(rows, None if manifest is None else manifest.height),
+        "histograms": survey.histograms(rows, state),
+        "classes": survey.class_balance(rows, manifest, state),
+        "chosen": chosen,
+        "groups": groups,
+        "refusals": refusals,
+        "colophon": _colophon(pool, state),
+    }
+
+
+def _headline(rows: pl.DataFrame, manifest: pl.DataFrame | None) -> list[tuple[str, str, str]]:
+    """Return (figure, name, remark) of the few numbers to see first."""
+    import polars as pl
+
+    seen, admitted = rows.height, rows.filter(pl.col("decision") == "admit")
+    size, kept = int(rows["size"].sum()), int(admitted["size"].sum())
+    figures = [
+        (f"{seen:,}", "seen", stored(size)),
+        (f"{seen - admitted.height:,}", "refused", percent(seen - admitted.height, seen)),
+        (f"{admitted.height:,}", "admitted", f"{percent(admitted.height, seen)}, {stored(kept)}"),
+    ]
+    if manifest is not None:
+        remark = f"{percent(manifest.height, seen)}, {stored(int(manifest['size'].sum()))}"
+        figures.append((f"{manifest.height:,}", "selected", remark))
+    return figures
+
+
+def _colophon(pool: Pool, state: dict[str, Any]) -> list[Table]:
+    """Return the tables that say how to get the same result again."""
+    from curate import __version__
+    from curate.recipe import Recipe, recipe_from_dict
+
+    recipe, defaults = recipe_from_dict(state["recipe"]).as_dict(), Recipe().as_dict()
+    keys = [
+        (f"{table}.{key}", value, defaults[table][key])
+        for table in state["recipe"]
+        for key, value in recipe[table].items()
+    ]
+    settings = [
+        (name, _setting(value), "" if value == default else _setting(default)) for name, value, default in sorted(keys)
+    ]
+    encoders = [
+        (view, made["name"], made["dim"], f"{made['epsilon']:.4g}", made["fingerprint"])
+        for view in ("image", "text")
+        if (made := state[view])
+    ]
+    sources = [(name, source["kind"], source["position"]) for name, source in sorted(state["sources"].items())]
+    left = len(sources) - _MOST_SOURCES
+    versions: list[tuple[Cell, ...]] = [
+        ("curate-engine", __version__),
+        *((name, _version(name)) for name in _LIBRARIES),
+    ]
+    return [
+        Table(
+            "Encoders",
+            ("view", "name", "dimensions", "epsilon", "fingerprint"),
+            encoders,
+            "Epsilon is the distance, 1 − cosine, within which two samples are near duplicates.",
+        ),
+        Table(
+            "Sources",
+            ("source", "kind", "rows read"),
+            sources[:_MOST_SOURCES],
+            f"and {left:,} more" if left > 0 else "",
+        ),
+        Table(
+            "Recipe",
+            ("key", "value", "default, where it differs"),
+            settings,
+            f"Digest {recipe_from_dict(state['recipe']).digest()}",
+        ),
+        Table("Versions", ("what", "version"), [*versions, ("version of the pool", pool.version)]),
+    ]
+
+
+def _setting(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:,}"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
