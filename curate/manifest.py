@@ -92,10 +92,10 @@ def manifest_info(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     file = path / _INFO if path.is_dir() else path
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ManifestError(f"there is no readable manifest at {path}: {error}") from error
-    if not isinstance(info, dict) or not isinstance(info.get("parts"), list) or "format" not in info:
+    if not _is_manifest(info):
         raise ManifestError(f"{file} is not a manifest of curate")
     if info["format"][0] != FORMAT[0]:
         raise ManifestError(f"{file} has format {info['format']}, and this reader knows {FORMAT[0]}.x; upgrade curate")
@@ -104,6 +104,14 @@ def manifest_info(path: str | Path) -> dict[str, Any]:
             f"{file} needs features that this reader does not know: {', '.join(info['required_features'])}"
         )
     return info
+
+
+def _is_manifest(info: Any) -> bool:
+    """Tell whether the entries that a reader needs are there, with parts and a format that are not empty."""
+    if not isinstance(info, dict) or not isinstance(info.get("required_features"), list):
+        return False
+    lists = all(isinstance(info.get(name), list) and info[name] for name in ("format", "parts"))
+    return lists and all(isinstance(part, dict) and {"path", "sha256"} <= part.keys() for part in info["parts"])
 
 
 def read_manifest(path: str | Path) -> pl.DataFrame:

@@ -129,7 +129,9 @@ class Recipe:
 
     def replace(self, changes: dict[str, dict[str, Any]]) -> Recipe:
         """Return a recipe with {table: {key: value}} changed; raises RecipeError for what does not exist or fit."""
-        return _build({name: table | changes.get(name, {}) for name, table in self.as_dict().items()} | _new(changes))
+        old = self.as_dict()
+        mixed = {name: old.get(name, {}) | new if isinstance(new, dict) else new for name, new in changes.items()}
+        return _build(old | mixed)
 
     def differences(self, other: Recipe) -> list[str]:
         """Return `table.key: mine != theirs` for every key of the digest in which two recipes differ."""
@@ -141,11 +143,6 @@ class Recipe:
             for key, value in table.items()
             if value != theirs[name][key]
         ]
-
-
-def _new(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    names = {f.name for f in dataclasses.fields(Recipe)}
-    return {name: table for name, table in changes.items() if name not in names}
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -191,8 +188,9 @@ def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         if key not in fields:
             raise RecipeError(f"unknown key {table}.{key}; [{table}] has: {', '.join(fields)}")
         wanted = type(fields[key].default)
-        value = checked[key] = float(given) if wanted is float and type(given) is int else given
-        if type(value) is not wanted or (wanted is float and not math.isfinite(value)):
+        whole = wanted is float and type(given) is int and abs(given) < 2**53
+        value = checked[key] = float(given) if whole else given
+        if type(value) is not wanted or (type(value) is float and not math.isfinite(value)):
             kind_name = "finite number" if wanted is float else wanted.__name__
             raise RecipeError(f"{table}.{key} is {value!r}; it must be of type {kind_name}")
         low, high = fields[key].metadata["low"], fields[key].metadata["high"]
@@ -205,7 +203,7 @@ def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 def _line(text: str, error: RecipeError) -> str:
     """Return `, line N` of the table or key that an error's message names, or nothing."""
-    match = re.search(r"\[(\w+)\]|(\w+)\.(\w+)", str(error))
+    match = re.search(r"\[([\w-]+)\]|([\w-]+)\.([\w-]+)", str(error))
     if match is None:
         return ""
     table, key = match[1] or match[2], match[3]
@@ -213,10 +211,10 @@ def _line(text: str, error: RecipeError) -> str:
         key = None
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*(\w+)\s*\]", line)
+        header = re.match(r"\s*\[+\s*[\"']?([\w-]+)[\"']?\s*(?:\.\s*[\"']?([\w-]+))?", line)
         if header:
             inside = header[1] == table
-            if inside and key is None:
+            if inside and header[2] == key:
                 return f", line {number}"
         elif (inside and key and re.match(rf"\s*[\"']?{key}[\"']?\s*=", line)) or re.match(rf"\s*{table}\b", line):
             return f", line {number}"

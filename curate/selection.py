@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def parse_budget(budget: Budget, candidates: int) -> Amount:
     """
     rows: int | None = None
     if isinstance(budget, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[kKmMgGtT]?[bB])?\s*", budget)
+        match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*(%|[kKmMgGtT]?[bB])?\s*", budget)
         if match is None:
             raise UsageError(f"budget {budget!r} is not understood; write a share (5%), a count (500) or bytes (2GB)")
         number, unit = float(match[1]), (match[2] or "").upper()
@@ -55,14 +56,14 @@ def parse_budget(budget: Budget, candidates: int) -> Amount:
             raise UsageError(f"budget {budget!r} is a fraction of a row; write {number * 100:g}% for a share")
         else:
             return _counted(int(match[1]), candidates)
-    elif isinstance(budget, bool) or not isinstance(budget, (int, float)):
+    elif isinstance(budget, bool) or not isinstance(budget, Real):
         raise UsageError(f"budget {budget!r} must be an int, a float or a str")
-    elif isinstance(budget, float):
+    elif not isinstance(budget, Integral):
         if not 0 < budget <= 1:
             raise UsageError(f"budget {budget!r} is a share and must lie in (0, 1]; write an int for a count")
         rows = int(candidates * budget + 1e-9)
     else:
-        return _counted(budget, candidates)
+        return _counted(int(budget), candidates)
     return Amount(rows=max(rows, min(1, candidates)))
 
 
@@ -104,7 +105,7 @@ def select(
     lengths = [len(v) for v in (rows, labels, sizes, *columns.values()) if v is not None]
     if len(set(lengths)) != 1:
         raise UsageError(f"x, labels, scores and sizes must have one length; they have {lengths or 'none'}")
-    codes = None if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
+    codes = None if labels is None else _codes([None if label is None else str(label) for label in labels])
     data = Candidates(n=lengths[0], x=rows, label=codes, scores=columns)
     stored = None if sizes is None else np.asarray(sizes, dtype=np.int64)
     return choose(data, method, parse_budget(budget, data.n), stored, seed, params)
@@ -125,7 +126,8 @@ def choose(
     most = int(np.searchsorted(np.cumsum(np.sort(sizes)), amount.bytes, side="right"))
     chosen = selector.select(data, most, seed)
     fits = int(np.searchsorted(np.cumsum(sizes[chosen.index]), amount.bytes, side="right"))
-    return Selection(chosen.index[:fits], chosen.gain[:fits], chosen.weight[:fits], chosen.probability[:fits])
+    # A smaller selection is a prefix of a larger one, but its inclusion probabilities are its own.
+    return chosen if fits == most else selector.select(data, fits, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def select_from_pool(
     data = Candidates(
         n=table.height,
         x=pool.embeddings("image", where=where)[order] if "embeddings" in needs else None,
-        label=_codes(table["label"]),
+        label=_codes(table["label"].to_list()),
         scores={"gain": table["gain"].fill_null(0.0).to_numpy().astype(np.float32)},
     )
     chosen = choose(data, method, parse_budget(budget, data.n), table["size"].to_numpy().astype(np.int64), seed)
@@ -191,10 +193,10 @@ def select_from_pool(
     return Selected(str(path), method, rows.height, data.n, size, round(time.perf_counter() - started, 3))
 
 
-def _codes(labels: pl.Series) -> I64:
-    names = sorted(set(labels.drop_nulls()))
+def _codes(labels: Sequence[str | None]) -> I64:
+    names = sorted({name for name in labels if name is not None})
     number = {name: i for i, name in enumerate(names)}
-    return np.array([number.get(name, -1) for name in labels], dtype=np.int64)
+    return np.array([-1 if name is None else number[name] for name in labels], dtype=np.int64)
 
 
 def _manifest_rows(table: pl.DataFrame, chosen: Selection) -> pl.DataFrame:

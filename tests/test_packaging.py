@@ -13,7 +13,11 @@ import pytest
 import curate
 
 ROOT = Path(__file__).parent.parent
-SOURCES = {"curate": "curate", "kernels/curate_kernels": "curate_kernels", "selectors/curate_selectors": "curate_selectors"}
+SOURCES = {
+    "curate": "curate",
+    "kernels/curate_kernels": "curate_kernels",
+    "selectors/curate_selectors": "curate_selectors",
+}
 
 
 def run(*command: str, cwd: Path = ROOT, path: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Real images out of installed packages: crops of scikit-image's and scikit-learn's photographs, scikit-learn's digits."""
+"""Real images out of installed packages: crops of photographs from both, and the digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from importlib import resources
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from curate.errors import UsageError
 from curate.images import Pixels, decode
 
+_INSTALL = "pip install 'curate-engine[demo]'"
 _PHOTOGRAPHS = {
     "skimage.data": (
         "astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "ihc.png", "motorcycle_left.png",
@@ -24,7 +26,8 @@ _PHOTOGRAPHS = {
 
 _CROP = 96  # pixels a side
 _MIN_DEVIATION = 16.0  # of luminance, 0-255; a crop below it shows sky or a wall
-_DIGIT = 192  # pixels a side, from 8: at less, JPEG changes a digit as much as another hand does
+_DIGIT = 160  # pixels a side, from 8; at 64, JPEG of quality 70 changes a digit as much as another hand does
+_INK = 8.0  # contrast of the strokes' edges: enlarged 20 times and left soft, every digit is refused as blurred
 
 
 def photographs() -> list[Pixels]:
@@ -34,13 +37,17 @@ def photographs() -> list[Pixels]:
 
 
 def digits() -> tuple[list[Pixels], list[str]]:
-    """Return 1,797 handwritten digits, (192, 192, 3) uint8 RGB, white on black, and their classes `0` to `9`."""
+    """Return 1,797 handwritten digits, (160, 160, 3) uint8 RGB, black on white, and their classes `0` to `9`."""
     data = _installed("sklearn.datasets").load_digits()
-    images = []
-    for digit in data.images:
-        small = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
-        images.append(np.asarray(small.resize((_DIGIT, _DIGIT), Image.Resampling.BICUBIC).convert("RGB")))
-    return images, [str(label) for label in data.target]
+    return [_as_ink(digit) for digit in data.images], [str(label) for label in data.target]
+
+
+def _as_ink(digit: NDArray[np.float64]) -> Pixels:
+    """Return an 8 x 8 digit with values 0-16 enlarged, its strokes with sharp edges."""
+    small = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
+    soft = np.asarray(small.resize((_DIGIT, _DIGIT), Image.Resampling.BICUBIC), dtype=np.float64)
+    paper = np.clip(127.5 - _INK * (soft - 127.5), 0, 255).astype(np.uint8)
+    return np.repeat(paper[:, :, None], 3, axis=2)
 
 
 def _crops(image: Pixels) -> Iterator[Pixels]:
@@ -57,9 +64,6 @@ def _read(package: str, file: str) -> Pixels:
         raise UsageError(
             f"{package} comes without {file} here ({error.strerror}); reinstall it with {_INSTALL}"
         ) from error
-
-
-_INSTALL = "pip install 'curate-engine[demo]'"
 
 
 def _installed(name: str) -> ModuleType:

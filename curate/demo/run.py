@@ -15,7 +15,6 @@ from curate.demo.truth import TruthRow, truth_rows
 from curate.engine.grow import Grown, grow
 from curate.errors import UsageError
 from curate.files import atomic_write, canonical_json
-from curate.images import Pixels
 from curate.pool import Pool
 from curate.report import Table, write_report
 from curate.selection import Selected, select_from_pool
@@ -74,11 +73,11 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     report = progress or (lambda what, done, total: None)
     report("planting", 0, None)
     rng = np.random.default_rng(_SEED)
-    material: list[tuple[str, list[Pixels], list[str] | None, Planting]] = [
-        ("photos", photographs(), None, _PHOTOS),
-        ("digits", *digits(), _DIGITS),
-    ]
-    planted = {name: plant(out / "images" / name, *rest, rng) for name, *rest in material}
+    images, labels = digits()
+    planted = {
+        "photos": plant(out / "images" / "photos", photographs(), None, _PHOTOS, rng),
+        "digits": plant(out / "images" / "digits", images, labels, _DIGITS, rng),
+    }
     truth = {
         name: [asdict(file) for file in sorted(files, key=lambda file: file.path)] for name, files in planted.items()
     }

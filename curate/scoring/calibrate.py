@@ -45,7 +45,7 @@ def calibrate(scores: F64, wrong: F64, max_loss: float, min_precision: float) ->
     levels = np.quantile(bad_scores, _LEVELS)
     ratio = (np.searchsorted(observed, levels, "right") / n) / (np.searchsorted(bad_scores, levels, "right") / m)
     bad = float(min(np.sort(ratio)[:3].mean(), 0.95))
-    below = np.arange(n) / n  # share of scores strictly below each score
+    below = np.searchsorted(observed, observed, "left") / n  # share of scores strictly below each score
     caught = np.searchsorted(bad_scores, observed, "left") / m
     lost = np.maximum.accumulate(np.clip((below - bad * caught) / (1 - bad), 0.0, 1.0))
     precise = bad * caught >= min_precision * below

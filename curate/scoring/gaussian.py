@@ -24,7 +24,7 @@ class LinearGaussian:
         # Inverse Cholesky factors, so that every per-sample term is one matrix product.
         self._whiten_x = _inverse_factor(xx + np.diag(penalty))
         self._weight: F64 = self._whiten_x.T @ (self._whiten_x @ xy)
-        psi = _JITTER * max(float(np.trace(yy)), 1e-12) / yy.shape[0]
+        psi = _JITTER * max(float(np.trace(yy)), n) / yy.shape[0]
         scatter = yy - xy.T @ self._weight + psi * np.eye(yy.shape[0])
         self._whiten_y = _inverse_factor(scatter)
         self._logdet = -2.0 * float(np.log(np.diag(self._whiten_y)).sum())

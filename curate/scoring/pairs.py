@@ -34,7 +34,9 @@ class Basis:
         _, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         axes = vectors[:, ::-1][:, :dims]
         axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-        scale = np.sqrt(max(float(np.einsum("ij,ik,kj->", axes, covariance, axes)), 1e-12))
+        # A view that does not vary stays at rounding noise: it is not blown up to unit scale.
+        floor = 1e-6 * max(float(np.trace(square)) / n, 1e-12)
+        scale = np.sqrt(max(float(np.einsum("ij,ik,kj->", axes, covariance, axes)), floor))
         return cls(mean, axes / scale)
 
     def project(self, x: F32) -> F64:

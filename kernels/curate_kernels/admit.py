@@ -42,7 +42,7 @@ def _twin(i: int, sim_image: F32, sim_text: F32, pixel: I64, has_text: B1, admit
         same = pixel[i] >= 0 and pixel[i] == pixel[j]
         if not same and sim_image[i, j] < 1.0 - eps[0]:
             continue
-        if has_text[i] and (not has_text[j] or sim_text[i, j] < 1.0 - eps[1]):
+        if has_text[i] and eps[1] < 2.0 and (not has_text[j] or sim_text[i, j] < 1.0 - eps[1]):
             continue
         value = 2.0 if same else sim_image[i, j]
         if value > best_sim:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate_kernels.admit import admit_batch
-from curate_kernels.arrays import F32
+from curate_kernels.arrays import F32, F64
 from curate_kernels.topk import push_topk
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, need_rows
@@ -34,6 +34,10 @@ class InfoGrowth:
     epsilon: float = 0.0
     epsilon_text: float = 0.0
     quantile: float = 0.99
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise SelectorError(f"k is {self.k}; it must be at least 1")
 
     def decide(self, batch: Batch) -> Decision:
         """Admit each row that is free and duplicates nothing; peak memory O(b²)."""
@@ -75,8 +79,24 @@ class InfoGrowth:
         with np.errstate(divide="ignore"):
             race = np.log(weight.astype(np.float64)) + np.random.default_rng(seed).gumbel(size=data.n)
         index = np.argsort(-race, kind="stable")[:count].astype(np.int64)
-        share = np.minimum(1.0, count * weight / max(float(weight.sum()), 1e-30)).astype(np.float32)
+        share = _inclusion(weight.astype(np.float64), count)
         return Selection(index, gain[index], np.ones(count, dtype=np.float32), share[index])
+
+
+def _inclusion(weight: F64, count: int) -> F32:
+    """Return each row's chance to be among `count` successive draws: 1 - exp(-w t), t such that they sum to count.
+
+    Rosén 1972 (asymptotically exact). Rows of weight 0 are taken after all others, in order, by no chance: 1.
+    """
+    if count >= np.count_nonzero(weight):
+        return np.ones(weight.shape[0], dtype=np.float32)
+    low, high = 0.0, 1.0
+    while -np.expm1(-weight * high).sum() < count:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if -np.expm1(-weight * middle).sum() < count else (low, middle)
+    return (-np.expm1(-weight * high)).astype(np.float32)
 
 
 def stream_gains(x: F32, k: int) -> F32:

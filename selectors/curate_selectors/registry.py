@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from curate_selectors.errors import UnknownSelectorError
+from curate_selectors.errors import SelectorError, UnknownSelectorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,15 @@ def entry(name: str) -> Entry:
 
 
 def make(name: str, **params: Any) -> Any:
-    """Return a method with its parameters (the fields of its dataclass), defaults where none are given."""
+    """Return a method with its parameters (the fields of its dataclass), defaults where none are given.
+
+    Raises:
+        UnknownSelectorError: there is no such method. SelectorError: it has no such parameter.
+    """
     module, _, cls = entry(name).target.partition(":")
-    return getattr(importlib.import_module(module), cls)(**params)
+    kind = getattr(importlib.import_module(module), cls)
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise SelectorError(f"{name!r} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
+    return kind(**params)

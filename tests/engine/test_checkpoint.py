@@ -116,10 +116,13 @@ def test_a_small_class_is_never_refused_by_label(labelled: tuple[Path, set[str]]
     assert not (rows["reason"] == "label_noise").any()
 
 
-def test_a_duplicate_is_promoted_when_what_it_duplicates_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duplicate_is_promoted_when_what_it_duplicates_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first of two equal pictures has a wrong label and is admitted at arrival; the checkpoint swaps the two."""
     files = {f"{SHAPES[seed % 4]}/{seed:04d}.jpg": jpeg(picture(seed)[0]) for seed in range(160)}
-    files["circle/0000.jpg"] = files["square/9999.jpg"] = jpeg(picture(1001)[0])  # a square in the circles, and its twin
+    # A square among the circles, and its twin among the squares.
+    files["circle/0000.jpg"] = files["square/9999.jpg"] = jpeg(picture(1001)[0])
     source = write_folder(tmp_path / "s", files)
 
     def only_the_first(engine: object, gate: Gate, scores: dict[str, np.ndarray], *rest: object) -> None:

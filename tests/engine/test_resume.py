@@ -21,7 +21,8 @@ from curate.pool import Writer
 
 OPTIONS = {"limits": {"batch_size": 16}, "clean": {"warmup": 64, "checkpoint_growth": 1.3}}
 ROWS = 144
-DECIDED = ["uid", "row", "batch", "decision", "reason", "duplicate_of", "history", "pvi", "pvi_arrival", "gain", "counted"]
+DECIDED = ["uid", "row", "batch", "decision", "reason", "duplicate_of", "history", "counted"]
+DECIDED += ["pvi", "pvi_arrival", "gain"]
 
 
 class Crash(BaseException):
