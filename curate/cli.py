@@ -171,21 +171,23 @@ def demo(
     """Run the main job on real images from installed packages, with planted errors, and show what was found."""
     from curate.demo import run_demo
 
-    with _progress("demo") as progress:
-        done = run_demo(out, progress)
+    with _progress("demo") as bar:
+        done = run_demo(out, None if bar is None else lambda what, count, total: bar(count, total))
     _answer(dataclasses.asdict(done), as_json, _demonstrated)
-    if not as_json:
-        _console(False).print(f"manifest: {done.manifest}\nreport:   {done.report}", soft_wrap=True, highlight=False)
 
 
-def _demonstrated(done: dict[str, Any]) -> Iterator[Table]:
+def _demonstrated(done: dict[str, Any]) -> Iterator[Table | str]:
     from rich.table import Table
 
-    rows = done["rows"]
-    table = Table(*rows[0], box=None, header_style="bold")
+    rows = done["truth"]
+    table = Table(*rows[0], box=None, header_style="bold", title="planted and found", title_justify="left")
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values()))
     yield table
+    for made in done["collections"]:
+        grown, selected = made["grown"], made["selected"]
+        yield f"\n{made['name']}: {grown['seen']} seen, {grown['admitted']} admitted, {selected['selected']} selected"
+        yield f"  manifest {made['manifest']}\n  report   {made['report']}"
 
 
 def _short(value: Any) -> str:
@@ -217,10 +219,10 @@ def _console(stderr: bool) -> Any:
 
 def _answer(value: dict[str, Any], as_json: bool, tables: Any) -> None:
     if as_json:
-        typer.echo(json.dumps(value, ensure_ascii=False))
+        typer.echo(json.dumps(value, ensure_ascii=False, default=str))
         return
     for table in tables(value):
-        _console(False).print(table)
+        _console(False).print(table, soft_wrap=isinstance(table, str), highlight=False)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class CleanTable:
     min_side: int = _key(32, "shortest side of an image in pixels; below it: too_small", 1)
     max_aspect: float = _key(8.0, "longest side over shortest side; above it: low_quality", 1)
     min_contrast: float = _key(8.0, "range of luminance (1st to 99th percentile, 0-255); below it: low_quality", 0)
-    min_sharpness: float = _key(1.5, "mean absolute Laplacian of luminance at 224 px; below it: low_quality", 0)
+    min_sharpness: float = _key(1.0, "mean absolute Laplacian of luminance at 224 px; below it: low_quality", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

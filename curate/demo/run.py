@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from curate.selection import Selected, select_from_pool
 Progress = Callable[[str, int, int | None], None]
 
 _SEED = 0
+_TRUTH = "truth.json"
 _BUDGET = "20%"
 _PHOTOS = Planting(exact=30, near=40, labels=0, broken=12, poor=12)
 _DIGITS = Planting(exact=40, near=60, labels=144, broken=12, poor=12)
@@ -59,17 +61,17 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     """Curate two collections of real images, in which faults are planted, with the default recipe and no network.
 
     Makes OUT/images/{photos,digits}, OUT/truth.json, and for each collection OUT/<name>/pool, subset and report.html.
-    The collections have a pool each, because a pool's near-duplicate distance is calibrated on its own images, and
-    photographs are ten times as far apart as digits.
+    The collections have a pool each, because a pool's near-duplicate distance is calibrated on its first images: that
+    of the photographs is six times that of the digits, and would call most digits duplicates of each other.
 
     progress: called with (what is being done, images done, images in all or None).
 
-    Raises UsageError when the extra `demo` is not installed, or when OUT has something in it.
+    What an earlier demo left in OUT is replaced. Raises UsageError when the extra `demo` is not installed, or when OUT
+    has anything else in it.
     """
     started = time.perf_counter()
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder; the demo wants one of its own")
+    _clear(out)
     report = progress or (lambda what, done, total: None)
     report("planting", 0, None)
     rng = np.random.default_rng(_SEED)
@@ -81,10 +83,21 @@ def run_demo(out: str | Path, progress: Progress | None = None) -> DemoResult:
     truth = {
         name: [asdict(file) for file in sorted(files, key=lambda file: file.path)] for name, files in planted.items()
     }
-    atomic_write(out / "truth.json", canonical_json(truth))
+    atomic_write(out / _TRUTH, canonical_json(truth))
     made = [_curated(out, name, files, report) for name, files in planted.items()]
     rows = tuple(row for _, found in made for row in found)
     return DemoResult(out, tuple(collection for collection, _ in made), rows, round(time.perf_counter() - started, 3))
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo made; raise UsageError if the folder is anything but a demo's or empty."""
+    if not out.exists():
+        return
+    found = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if found and (_TRUTH not in found or found - {_TRUTH, "images", "photos", "digits"}):
+        raise UsageError(f"{out} is neither empty nor an earlier demo; the demo wants a folder of its own")
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _curated(out: Path, name: str, planted: Sequence[Planted], progress: Progress) -> tuple[Collection, list[TruthRow]]:

@@ -15,6 +15,7 @@ FALLBACK_EPSILON = 0.02  # too few images to measure: only what is all but ident
 _SAMPLE = 256
 _FEWEST = 8
 _FOUND = 0.85  # share of re-encoded copies to find
+_EQUAL = 1e-3  # equal images lie within this distance, after rounding to float16
 _REFUSED = 0.02  # share of distinct photographs that may be refused for it
 
 
@@ -24,8 +25,7 @@ def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
     It is the 85 % quantile of the distances between an image and itself re-encoded (`reencoded`). Where the images are
     so alike that this would refuse distinct ones, it is lowered until 2 % of the distinct ones have another within it.
     Alike means that most images have a neighbour within that distance, or that more have theirs just beyond it (up to
-    half as far again) than within it; true duplicates make a mode of their own well below, and lower nothing. Images
-    nearer to another than the median copy to its original are taken for true duplicates.
+    half as far again) than within it; a minority of true duplicates makes a mode of its own below, and lowers nothing.
     With fewer than 8 images it is `FALLBACK_EPSILON`. Larger sets are sampled evenly: the same result on every run.
 
     images: (H, W, 3) uint8 RGB each.
@@ -36,14 +36,13 @@ def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
     sample = [images[i] for i in rows]
     x = _rounded(encoder.encode([encoder.prepare(pixels) for pixels in sample]))
     copies = _rounded(encoder.encode([encoder.prepare(reencoded(pixels)) for pixels in sample]))
-    to_copy = 1 - np.einsum("nd,nd->n", x, copies)
-    epsilon = float(np.quantile(to_copy, _FOUND))
+    epsilon = float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND))
     sim = x @ x.T
     np.fill_diagonal(sim, -np.inf)
     nearest = 1 - sim.max(axis=1)
     within = float((nearest < epsilon).mean())
     beyond = float((nearest < 1.5 * epsilon).mean()) - within
-    distinct = nearest[nearest >= np.median(to_copy)]
+    distinct = nearest[nearest > _EQUAL]
     if within > _REFUSED and (within > 0.5 or beyond > within) and distinct.size:
         epsilon = min(epsilon, float(np.quantile(distinct, _REFUSED, method="lower")))
     return epsilon

@@ -69,11 +69,12 @@ def grow(
     """
     started = time.perf_counter()
     paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    named = (given or Recipe()).replace(options or {}).as_dict()["source"]
+    opened = open_sources(paths, Columns(**{key: value or None for key, value in named.items()}))
     with Writer(pool) as writer:
         existing = writer.pool()
-        chosen = _recipe(recipe, options or {}, existing, change_recipe)
-        columns = Columns(**{key: value or None for key, value in chosen.as_dict()["source"].items()})
-        opened = open_sources(paths, columns)
+        chosen = _recipe(given, options or {}, existing, change_recipe)
         engine = _engine(writer, existing, chosen)
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
@@ -82,11 +83,8 @@ def grow(
         return _summary(engine, first, arrivals.known, time.perf_counter() - started)
 
 
-def _recipe(
-    recipe: Recipe | str | Path | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool
-) -> Recipe:
+def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool) -> Recipe:
     """Return the run's recipe: what was given, else the pool's; raises PoolMismatchError when they differ."""
-    given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     if pool is None:
         return (given or Recipe()).replace(options)
     own = recipe_from_dict(pool.state()["recipe"])

@@ -22,6 +22,7 @@ _PER_REASON = 24
 _CHOSEN = 48
 _MOST_SOURCES = 20
 _LIBRARIES = ("numpy", "scipy", "polars", "pylance", "faiss-cpu", "torch", "onnxruntime", "pillow")
+_EPSILON = "Epsilon is the distance, 1 − cosine, within which two samples are near duplicates."
 
 
 def write_report(
@@ -134,17 +135,7 @@ def _headline(rows: pl.DataFrame, manifest: pl.DataFrame | None) -> list[tuple[s
 def _colophon(pool: Pool, state: dict[str, Any]) -> list[Table]:
     """Return the tables that say how to get the same result again."""
     from curate import __version__
-    from curate.recipe import Recipe, recipe_from_dict
 
-    recipe, defaults = recipe_from_dict(state["recipe"]).as_dict(), Recipe().as_dict()
-    keys = [
-        (f"{table}.{key}", value, defaults[table][key])
-        for table in state["recipe"]
-        for key, value in recipe[table].items()
-    ]
-    settings = [
-        (name, _setting(value), "" if value == default else _setting(default)) for name, value, default in sorted(keys)
-    ]
     encoders = [
         (view, made["name"], made["dim"], f"{made['epsilon']:.4g}", made["fingerprint"])
         for view in ("image", "text")
@@ -152,31 +143,32 @@ def _colophon(pool: Pool, state: dict[str, Any]) -> list[Table]:
     ]
     sources = [(name, source["kind"], source["position"]) for name, source in sorted(state["sources"].items())]
     left = len(sources) - _MOST_SOURCES
+    more = f"and {left:,} more" if left > 0 else ""
     versions: list[tuple[Cell, ...]] = [
         ("curate-engine", __version__),
         *((name, _version(name)) for name in _LIBRARIES),
     ]
     return [
-        Table(
-            "Encoders",
-            ("view", "name", "dimensions", "epsilon", "fingerprint"),
-            encoders,
-            "Epsilon is the distance, 1 − cosine, within which two samples are near duplicates.",
-        ),
-        Table(
-            "Sources",
-            ("source", "kind", "rows read"),
-            sources[:_MOST_SOURCES],
-            f"and {left:,} more" if left > 0 else "",
-        ),
-        Table(
-            "Recipe",
-            ("key", "value", "default, where it differs"),
-            settings,
-            f"Digest {recipe_from_dict(state['recipe']).digest()}",
-        ),
+        Table("Encoders", ("view", "name", "dimensions", "epsilon", "fingerprint"), encoders, _EPSILON),
+        Table("Sources", ("source", "kind", "rows read"), sources[:_MOST_SOURCES], more),
+        _recipe(state["recipe"]),
         Table("Versions", ("what", "version"), [*versions, ("version of the pool", pool.version)]),
     ]
+
+
+def _recipe(stored_tables: dict[str, dict[str, Any]]) -> Table:
+    """Return every key that the pool's decisions depend on, and its default where that is another."""
+    from curate.recipe import Recipe, recipe_from_dict
+
+    recipe, defaults = recipe_from_dict(stored_tables), Recipe().as_dict()
+    tables = recipe.as_dict()
+    keys = [(table, key) for table in sorted(stored_tables) for key in sorted(tables[table])]
+    rows = [
+        (f"{table}.{key}", _setting(value), "" if value == defaults[table][key] else _setting(defaults[table][key]))
+        for table, key in keys
+        for value in (tables[table][key],)
+    ]
+    return Table("Recipe", ("key", "value", "default, where it differs"), rows, f"Digest {recipe.digest()}")
 
 
 def _setting(value: Any) -> str:
