@@ -26,18 +26,31 @@ if TYPE_CHECKING:
     from curate.recipe import load_recipe as load_recipe
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
+    from curate_selectors.registry import methods as methods
 
 _LAZY = {
     "Pool": "curate.pool",
     "Recipe": "curate.recipe",
     "grow": "curate.engine.grow",
     "load_recipe": "curate.recipe",
+    "methods": "curate_selectors.registry",
     "read_manifest": "curate.manifest",
     "select": "curate.selection",
     "select_from_pool": "curate.selection",
     "why": "curate.engine.explain",
 }
-__all__ = ["Pool", "Recipe", "__version__", "grow", "load_recipe", "read_manifest", "select", "select_from_pool", "why"]
+__all__ = [
+    "Pool",
+    "Recipe",
+    "__version__",
+    "grow",
+    "load_recipe",
+    "methods",
+    "read_manifest",
+    "select",
+    "select_from_pool",
+    "why",
+]
 
 
 def __getattr__(name: str) -> Any:

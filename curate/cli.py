@@ -95,18 +95,24 @@ def _grown(done: dict[str, Any]) -> Iterator[Table]:
 def select(
     pool: Annotated[Path, typer.Argument(help="The pool to choose from.")],
     out: Annotated[Path, typer.Option(help="Folder of the manifest.")],
-    method: Annotated[str, typer.Option(help="Selector; `curate methods` lists them.")] = "infogrowth",
-    budget: Annotated[str, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = "10%",
-    seed: Annotated[int, typer.Option(help="Seed of the selector.")] = 0,
+    method: Annotated[str | None, typer.Option(help="Selector; `curate methods` lists them.")] = None,
+    budget: Annotated[str | None, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
     source: Annotated[
         str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
     ] = "admitted",
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""
+    from curate.recipe import Recipe, load_recipe
     from curate.selection import select_from_pool
 
-    done = select_from_pool(pool, out, method=method, budget=budget, seed=seed, candidates=source)
+    given = {"method": method, "budget": budget, "seed": seed}
+    chosen = (load_recipe(recipe) if recipe else Recipe()).replace(
+        {"select": {key: value for key, value in given.items() if value is not None}}
+    )
+    done = select_from_pool(pool, out, candidates=source, **chosen.as_dict()["select"])
     _answer(dataclasses.asdict(done), as_json, lambda d: [_table("selected", d)])
 
 
@@ -146,20 +152,18 @@ def info(
 @app.command()
 def methods(as_json: AsJson = False) -> None:
     """List every selector."""
-    from curate_selectors.registry import METHODS
+    from curate_selectors.registry import methods as listed
 
-    rows = [
-        {"name": name, "kind": list(m.kind), "paper": m.paper, "needs": list(m.needs), "summary": m.summary}
-        for name, m in sorted(METHODS.items())
-    ]
+    rows = listed()
     if as_json:
         typer.echo(json.dumps(rows))
         return
     from rich.table import Table
 
     table = Table("method", "kind", "needs", "summary", "paper", box=None, header_style="bold")
-    for name, m in sorted(METHODS.items()):
-        table.add_row(name, ", ".join(m.kind), ", ".join(m.needs) or "nothing", m.summary, m.paper)
+    for row in rows:
+        needs = ", ".join(row["needs"]) or "nothing"
+        table.add_row(row["name"], ", ".join(row["kind"]), needs, row["summary"], row["paper"])
     _console(False).print(table)
 
 

@@ -50,6 +50,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
     Raises ManifestError when the folder cannot be written.
     """
     folder = Path(out)
+    earlier = _earlier_parts(folder)
     table = rows.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,13 +76,21 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
         }
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         atomic_write(folder / _INFO, text.encode())
-        named = {part["path"] for part in parts}
-        for stale in folder.glob("part-*.parquet"):
-            if stale.name not in named:
-                stale.unlink()
+        for stale in earlier - {part["path"] for part in parts}:
+            (folder / stale).unlink(missing_ok=True)
     except OSError as error:
         raise ManifestError(f"the manifest cannot be written to {folder}: {error}") from error
     return folder / _INFO
+
+
+def _earlier_parts(folder: Path) -> set[str]:
+    """Return the names of the parts of the manifest that is about to be replaced; ManifestError if it is not ours."""
+    if not (folder / _INFO).exists():
+        return set()
+    try:
+        return {Path(part["path"]).name for part in manifest_info(folder)["parts"]}
+    except ManifestError as error:
+        raise ManifestError(f"{folder} holds a {_INFO} that is not replaced: {error}") from error
 
 
 def manifest_info(path: str | Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def _key(default: Any, text: str, low: float | None = None, high: float | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTable:
-    """Names of the columns to read. Not part of the digest: each source may name its columns otherwise."""
+    """Names of the columns to read, given anew for each run: sources name their columns as they like."""
 
     path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
     label: str = _key("", "column or field that holds the class label")
@@ -87,7 +87,7 @@ class GainTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectTable:
-    """Defaults of `curate select`. Not part of the digest: many selections come from one pool."""
+    """Defaults of `curate select --recipe`; many selections come from one pool."""
 
     method: str = _key("infogrowth", "selector; `curate methods` lists them")
     budget: str = _key("10%", "a share (5%), a count (500) or bytes (2GB)")

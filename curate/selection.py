@@ -117,6 +117,8 @@ def choose(
     """Run a selector to a row or byte budget. A byte budget stops at the first pick that does not fit."""
     if "subset" not in entry(method).kind:
         raise UsageError(f"method {method!r} decides online only; it cannot choose from a finished set")
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}; it must be 0 or more")
     selector = make(method, **(params or {}))
     if amount.bytes is None:
         chosen: Selection = selector.select(data, amount.rows, seed)
@@ -172,7 +174,7 @@ def select_from_pool(
     table = table[order]
     data = Candidates(
         n=table.height,
-        x=pool.embeddings("image", where=where)[order] if "embeddings" in needs else None,
+        x=pool.embeddings("image", where=where, order=order) if "embeddings" in needs else None,
         label=_codes(table["label"].to_list()),
         scores={"gain": table["gain"].fill_null(0.0).to_numpy().astype(np.float32)},
     )

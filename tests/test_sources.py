@@ -226,11 +226,35 @@ def test_same_file_twice_is_dropped_once(tmp_path: Path) -> None:
     assert len(open_sources([tmp_path, tmp_path / "0.tar", tmp_path / "link" / "0.tar"])) == 1
 
 
-def test_two_roots_with_one_id_are_both_kept(tmp_path: Path) -> None:
+def test_namesakes_get_longer_ids_and_keep_them(tmp_path: Path) -> None:
     roots = [write_images(tmp_path / name / "photos", "1.jpg") for name in "ab"]
     sources = open_sources(roots)
-    assert [source.id for source in sources] == ["photos", "photos"]
-    assert len({source.root for source in sources}) == 2
+    assert [source.id for source in sources] == ["photos", "b/photos"]
+    saved = {source.id: source.root for source in sources}
+    assert [source.id for source in open_sources(roots[::-1], saved=saved)] == ["b/photos", "photos"]
+    assert open_sources([roots[1]], saved={"photos": str(roots[0])})[0].id == "b/photos"
+
+
+def test_a_moved_source_keeps_its_id(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    root = write_images(tmp_path / "a" / "photos", "1.jpg")
+    saved = {"photos": str(root)}
+    root.rename(tmp_path / "b" / "photos")
+    assert open_sources([tmp_path / "b" / "photos"], saved=saved)[0].id == "photos"
+    tar = write_tar(tmp_path / "a" / "shards" / "0.tar", [("0.jpg", b"x")])
+    saved = {"shards/0.tar": str(tar.parent)}
+    other = write_tar(tmp_path / "b" / "shards" / "0.tar", [("0.jpg", b"x")])
+    assert open_sources([other], saved=saved)[0].id == "b/shards/0.tar"
+    tar.unlink()
+    assert open_sources([other], saved=saved)[0].id == "shards/0.tar"
+
+
+def test_a_table_is_changed_by_a_change_of_a_file_it_lists(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path\na.jpg\nb.jpg\n")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    before = open_sources([tmp_path / "t.csv"])[0].fingerprint
+    (tmp_path / "b.jpg").write_bytes(b"y")
+    assert open_sources([tmp_path / "t.csv"])[0].fingerprint != before
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar.zst"])

@@ -33,9 +33,9 @@ def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
     if len(images) < _FEWEST:
         return FALLBACK_EPSILON
     rows = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).round().astype(np.int64)
-    sample = [images[i] for i in rows]
-    x = _rounded(encoder.encode([encoder.prepare(pixels) for pixels in sample]))
-    copies = _rounded(encoder.encode([encoder.prepare(reencoded(pixels)) for pixels in sample]))
+    # Each image is looked at twice and dropped: `images` may decode them on the way, whatever their size.
+    x = _rounded(encoder.encode([encoder.prepare(images[i]) for i in rows]))
+    copies = _rounded(encoder.encode([encoder.prepare(reencoded(images[i])) for i in rows]))
     epsilon = float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND))
     sim = x @ x.T
     np.fill_diagonal(sim, -np.inf)

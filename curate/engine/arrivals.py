@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,10 +29,10 @@ class Arrivals:
     compared row by row with what was decided: same source id, key and bytes are known.
     """
 
-    def __init__(self, sources: Sequence[Source], saved: dict[str, SourceState], pool: Pool | None) -> None:
+    def __init__(self, sources: Sequence[Source], saved: Mapping[str, SourceState], pool: Pool | None) -> None:
         self.known = 0
         self._sources = sources
-        self._saved = saved
+        self._saved = dict(saved)
         self._pool = pool
         self._uids: set[bytes] = set()
         if pool is not None:
@@ -48,30 +48,53 @@ class Arrivals:
     def _rows(self) -> Iterator[Arrival]:
         for source in self._sources:
             saved = self._saved.get(source.id)
-            start = saved.position if saved and saved.fingerprint == source.fingerprint else 0
+            entered = saved is not None and saved.fingerprint == source.fingerprint
+            start = saved.position if saved and entered else 0
             self.known += start
-            decided = self._decided(source.id) if saved and not start else set()
+            decided = _Decided(source.id, self._pool if saved else None)
             for position, sample in enumerate(source.rows(start), start + 1):
                 sha256 = content_hash(sample.data)
-                uid = None if (sample.key, sha256) in decided else self._uid(sample, sha256)
-                if uid is None:
+                names = self._names(sample, sha256, position)
+                # Entered at a position, only a row whose uid is taken can be known: it moved behind the position.
+                suspect = not entered or names[0] in self
+                if suspect and (sample.key, sha256) in decided:
                     self.known += 1
                 else:
-                    yield Arrival(sample, uid, sha256, source, position)
+                    yield Arrival(sample, self._take(names), sha256, source, position)
 
-    def _decided(self, source: str) -> set[tuple[str, str]]:
-        if self._pool is None:
-            return set()
-        quoted = source.replace("'", "''")
-        pairs: set[tuple[str, str]] = set()
-        for batch in self._pool.batches(["key", "sha256"], where=f"source = '{quoted}'", size=65536):
-            pairs.update(batch.iter_rows())
-        return pairs
+    def _names(self, sample: Sample, sha256: str, position: int) -> list[str]:
+        """Return the uids that a row may have, the best first: its own, the derived one, one that holds its position.
 
-    def _uid(self, sample: Sample, sha256: str) -> str | None:
-        """Return the row's uid: its own where that is free, else the derived one; None if that identity is decided."""
-        for uid in (sample.uid, sample_uid(sample.source, sample.key, sha256)):
-            if uid and bytes.fromhex(uid) not in self._uids:
-                self._uids.add(bytes.fromhex(uid))
-                return uid
-        return None
+        A key that its source repeats with the same bytes (a table with several captions of one image) has the identity
+        of the first; its uid holds its position, so that the repeat is stored and counted.
+        """
+        derived = sample_uid(sample.source, sample.key, sha256)
+        placed = sample_uid(sample.source, f"{sample.key}\0{position}", sha256)
+        if sample.problem == "duplicate_key":
+            return [placed]
+        return [sample.uid, derived, placed] if sample.uid else [derived, placed]
+
+    def _take(self, names: Sequence[str]) -> str:
+        uid = next(name for name in names if name not in self)
+        self._uids.add(bytes.fromhex(uid))
+        return uid
+
+    def __contains__(self, uid: str) -> bool:
+        return bytes.fromhex(uid) in self._uids
+
+
+class _Decided:
+    """The (key, SHA-256) of every decided row of a source, read from the pool when first asked for."""
+
+    def __init__(self, source: str, pool: Pool | None) -> None:
+        self._source, self._pool = source, pool
+        self._pairs: set[tuple[str, str]] | None = None
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        if self._pairs is None:
+            self._pairs = set()
+            if self._pool is not None:
+                where = "source = '{}'".format(self._source.replace("'", "''"))
+                for batch in self._pool.batches(["key", "sha256"], where=where, size=65536):
+                    self._pairs.update(batch.iter_rows())
+        return pair in self._pairs

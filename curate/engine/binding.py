@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from curate.encoders import TextEncoder, calibrate_epsilon, default_text_encoder
 from curate.engine.state import Encoder
 from curate.errors import PoolMismatchError
 from curate.images import decode
+from curate_kernels.arrays import U8
 
 if TYPE_CHECKING:
     from curate.engine.core import Engine
@@ -51,15 +52,28 @@ def bind_epsilon(engine: Engine, batch: Sequence[Prepared]) -> None:
     One constant does not fit: at the distance that finds re-encoded copies of photographs, one dermatoscopic
     photograph in seven has another patient's within reach. With few images it is the encoder's constant.
     """
-    if engine.state.image.epsilon > 0.0:
+    shown = [p for p in batch if p.crop is not None]
+    if engine.state.image.epsilon > 0.0 or not shown:
         return
-    limit = engine.recipe.limits.max_pixels
-    images = [decode(p.arrival.sample.data, limit).pixels for p in batch if p.crop is not None]
     constant = engine.encoder.epsilon
-    if constant is not None and len(images) < _ENOUGH:
+    if constant is not None and len(shown) < _ENOUGH:
         engine.state.image.epsilon = constant
     else:
+        images = _Decoded([p.arrival.sample.data for p in shown], engine.recipe.limits.max_pixels)
         engine.state.image.epsilon = max(calibrate_epsilon(engine.encoder, images), 1e-6)
+
+
+class _Decoded(Sequence[U8]):
+    """Images decoded one at a time, when they are looked at."""
+
+    def __init__(self, data: list[bytes], max_pixels: int) -> None:
+        self._data, self._max_pixels = data, max_pixels
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, i: Any) -> Any:
+        return decode(self._data[i], self._max_pixels).pixels
 
 
 def _caption_epsilon(encoder: TextEncoder, captions: Sequence[str]) -> float:

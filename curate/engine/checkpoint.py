@@ -8,10 +8,12 @@ online rule once more. All of it is one commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.cleaning import Quality, refusal
 from curate.engine.decisions import append_history, history_entry
 from curate.engine.gate import HELD, SCORE_COLUMNS, Gate
 from curate.engine.rows import nullable
@@ -31,7 +33,9 @@ _RIDGE_ROWS = 2048
 _NULL_ROWS = 8192
 _SHUFFLES = 3
 _LABEL_ROWS = 512
-_DUPLICATE = ("exact_duplicate", "near_duplicate")
+_GAINS = ("gain", "gain_image", "gain_text")
+_READ = ["uid", "decision", "reason", "duplicate_of", "history", "counted", "embedded", "caption", "label", *_GAINS]
+_READ += ["width", "height", "quality_contrast", "quality_sharpness"]
 _GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
 
 
@@ -69,10 +73,10 @@ def load(engine: Engine, saved: Checkpoint) -> None:
 def run(engine: Engine, final: bool = False) -> None:
     """Refit, re-score, re-decide, and commit. The final one of a run ends the warm-up, however few rows there are."""
     engine.ready()
-    warming = engine.gate.warming and not final and engine.state.pairs < engine.recipe.clean.warmup
+    clean, pairs = engine.recipe.clean, engine.state.pairs
+    warming = clean.captions and engine.gate.warming and pairs < clean.warmup and not (final and pairs > 0)
     gate = _models(engine, (1.0, 1.0), warming)
-    names = ("uid", "row", "decision", "reason", "duplicate_of", "history", "counted", "embedded")
-    table = engine.pool.frame([*names, "caption", "label", "gain", "gain_image", "gain_text"])
+    table = engine.pool.frame(_READ)
     counted = table["counted"].to_numpy()
     if gate.pairs is not None:
         _fit_ridges(engine, gate, np.flatnonzero(counted & table["caption"].is_not_null().to_numpy()))
@@ -95,10 +99,12 @@ def run(engine: Engine, final: bool = False) -> None:
         warming=gate.warming,
     )
     engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict())
+    engine.rebuild()
 
 
 def _models(engine: Engine, ridges: tuple[float, float], warming: bool) -> Gate:
-    gate, table = Gate(warming=warming), engine.recipe.score
+    clean, table = engine.recipe.clean, engine.recipe.score
+    gate = Gate(warming=warming, judge_captions=clean.captions, judge_labels=clean.labels)
     if engine.pairs is not None and engine.pairs.n >= _MIN_ROWS and not warming:
         gate.pairs = PairModel(engine.pairs, table, ridges)
     if engine.labels is not None and engine.labels.count.sum() >= _MIN_ROWS and (engine.labels.count > 0).sum() > 1:
@@ -152,7 +158,7 @@ def _calibrate(engine: Engine, gate: Gate, scores: dict[str, F32], counted: Any,
     # For labels the median tells: the classes are overconfident, and a few flipped labels cost dozens of bits each.
     if gate.labels is None or not usable.size or np.median(scores["pvi_label"][usable]) <= 0:
         return
-    number = np.array([-1 if name is None else engine.class_number[name] for name in labels], dtype=np.int64)
+    number = np.array([-1 if name is None else engine.class_number.get(name, -1) for name in labels], dtype=np.int64)
     classes = {}
     for label in np.unique(number[usable]):
         own = usable[number[usable] == label]
@@ -160,7 +166,9 @@ def _calibrate(engine: Engine, gate: Gate, scores: dict[str, F32], counted: Any,
             wrong = _foreign_s1(engine, gate.labels, usable[number[usable] != label], int(label), rng)
             if wrong.size >= clean.min_class:
                 own_scores = -s1[own].astype(np.float64)
-                classes[int(label)] = calibrate(own_scores, -wrong, clean.label_loss, clean.min_precision)
+                threshold = calibrate(own_scores, -wrong, clean.label_loss, clean.min_precision)
+                # A label that is likelier than not is never noise, however well its class is separated.
+                classes[int(label)] = replace(threshold, value=min(threshold.value, -1.0))
     gate.classes = classes
 
 
@@ -197,10 +205,8 @@ class _Changes:
         self.decision, self.reason = (np.array(table[c].to_list(), dtype=object) for c in ("decision", "reason"))
         self.twin = np.array(table["duplicate_of"].to_list(), dtype=object)
         self.history = np.array(table["history"].to_list(), dtype=object)
-        self.gains = {
-            name: table[name].cast(float).fill_null(np.nan).to_numpy().astype(np.float32)
-            for name in ("gain", "gain_image", "gain_text")
-        }
+        self.gains = {name: table[name].cast(float).fill_null(np.nan).to_numpy().astype(np.float32) for name in _GAINS}
+        self.quality = table.select("width", "height", "quality_contrast", "quality_sharpness")
         self.before = (self.decision.copy(), self.reason.copy())
         captions = table["caption"].is_not_null().to_numpy()
         embedded = table["embedded"].to_numpy()
@@ -217,27 +223,31 @@ class _Changes:
         self.engine.index.remove([self.uid[i] for i in dropped])
         gone = {self.uid[i] for i in dropped}
         orphaned = np.array([twin in gone for twin in self.twin], dtype=np.bool_)
+        for i in np.flatnonzero(orphaned):
+            self.verdict[i] = self._poor(int(i)) or self.verdict[i]
         again = np.isin(self.reason, _GATE_REASONS) | orphaned
         for i in np.flatnonzero((admitted | again) & (self.verdict != "")):
-            self._set(int(i), "refuse", str(self.verdict[i]), None)
+            self._set(int(i), "hold" if self.verdict[i] == HELD else "refuse", str(self.verdict[i]), None)
         waiting = np.flatnonzero(again & ~admitted & (self.verdict == ""))
         size = self.engine.recipe.limits.batch_size
         for start in range(0, waiting.size, size):
             self._admit(waiting[start : start + size])
         self._log()
 
+    def _poor(self, i: int) -> str:
+        """Return the quality refusal that a row would have had if it had duplicated nothing, or ""."""
+        width, height, contrast, sharpness = self.quality.row(i)
+        return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
+
     def _admit(self, rows: I64) -> None:
         table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash")).combine_chunks()
         image, text, has_text, _ = self.engine.table_rows(table)
         stage = np.full(rows.size, Stage.FREE, dtype=np.uint8)
         pixels = table.column("pixel_hash").to_pylist()
-        decided = self.engine.decide([self.uid[i] for i in rows], pixels, image, text, has_text, stage)
-        for name, values in (
-            ("gain", decided.decision.gain),
-            ("gain_image", decided.decision.gain_image),
-            ("gain_text", decided.decision.gain_text),
-        ):
-            self.gains[name][rows] = values
+        engine = self.engine
+        decided = engine.decide(engine.index, [self.uid[i] for i in rows], pixels, image, text, has_text, stage)
+        for name in _GAINS:
+            self.gains[name][rows] = getattr(decided.decision, name)
         for place, i in enumerate(rows):
             self._set(int(i), *decided.outcome(place, ""), decided.twins[place][0] or None)
 

@@ -10,9 +10,9 @@ import numpy as np
 from curate.encoders import ImageEncoder, TextEncoder
 from curate.engine.binding import bind_text_encoder
 from curate.engine.decisions import HOLD, Decided, Judged
-from curate.engine.gate import Gate, Rows
+from curate.engine.gate import HELD, Gate, Rows
 from curate.engine.prepare import Prepared
-from curate.engine.restore import restore
+from curate.engine.restore import load_index, restore
 from curate.engine.rows import batch_table
 from curate.engine.state import SourceState, State
 from curate.neighbors import KeptIndex
@@ -23,6 +23,8 @@ from curate_kernels.arrays import B1, F16, F32, U8
 from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.types import Batch, Stage
 
+_MOST_CLASSES = 10_000  # ids or free text in a label column are no classes
+
 
 class Engine:
     """Everything between two commits: the pool, the kept set, the sums and the gates built from them."""
@@ -30,7 +32,8 @@ class Engine:
     def __init__(self, writer: Writer, pool: Pool, recipe: Recipe, state: State, encoder: ImageEncoder) -> None:
         self.writer, self.pool, self.recipe, self.state, self.encoder = writer, pool, recipe, state, encoder
         self.text_encoder: TextEncoder | None = None
-        self.index = KeptIndex()
+        self.index = KeptIndex(recipe.limits.memory_gb)
+        self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
         self.pairs: PairMoments | None = None
         self.labels: ClassMoments | None = None
@@ -42,6 +45,12 @@ class Engine:
         if not self._ready:
             restore(self)
             self._ready = True
+
+    def rebuild(self) -> None:
+        """Make the indexes anew after a checkpoint, in the order in which a resumed run makes them."""
+        self.index, self.held = (KeptIndex(self.recipe.limits.memory_gb) for _ in range(2))
+        load_index(self, self.index, "decision = 'admit'")
+        load_index(self, self.held, "decision = 'hold' AND counted")
 
     # Views of rows
 
@@ -64,14 +73,13 @@ class Engine:
         return np.sqrt(image) if self.encoder.nonnegative else image
 
     def gate_rows(self, image: F32, text: F32, has_text: B1, labels: Sequence[str | None], usable: B1) -> Rows:
-        """Return the rows as the gates read them; unusable rows and gates that are off give nothing to judge."""
-        clean = self.recipe.clean
+        """Return the rows as the gates read them; unusable rows give them nothing to judge."""
         number = np.array([-1 if name is None else self.class_number.get(name, -1) for name in labels], dtype=np.int64)
         return Rows(
             self.features(image),
             text,
-            has_text & usable & clean.captions,
-            np.where(usable & clean.labels, number, -1),
+            has_text & usable,
+            np.where(usable, number, -1),
         )
 
     # One batch
@@ -105,21 +113,28 @@ class Engine:
         image16 = self._encode_images(batch)
         text16, has_text = self._encode_captions([p.arrival.sample.caption for p in batch])
         image, text = image16.astype(np.float32), text16.astype(np.float32)
-        usable = np.array([not p.reason for p in batch], dtype=np.bool_) & image.any(axis=1)
+        embedded: B1 = np.asarray(image.any(axis=1))
+        good = embedded & np.array([not p.reason for p in batch], dtype=np.bool_)
         labels = [p.arrival.sample.label for p in batch]
-        self._number_classes(labels)
-        rows = self.gate_rows(image, text, has_text, labels, usable)
+        self._number_classes([name for name, counts in zip(labels, good, strict=True) if counts])
+        rows = self.gate_rows(image, text, has_text, labels, good)
         scores = self.gate.score(rows, np.zeros(len(batch), dtype=np.bool_))
         verdicts = self.gate.verdicts(rows, scores)
-        stage = np.where(usable, np.where([v != "" for v in verdicts], Stage.GATED, Stage.FREE), Stage.OUT)
-        uids, pixels = [p.arrival.uid for p in batch], [p.pixel_hash for p in batch]
-        decided = self.decide(uids, pixels, image, text, has_text, stage.astype(np.uint8))
         refusals = [
-            (verdict, "") if good else (p.reason or "bad_embedding", p.detail)
-            for p, good, verdict in zip(batch, usable, verdicts, strict=True)
+            (p.reason or verdict, p.detail) if there else (p.reason or "bad_embedding", p.detail)
+            for p, there, verdict in zip(batch, embedded, verdicts, strict=True)
         ]
-        counted = usable & np.array([not twin for twin, _ in decided.twins], dtype=np.bool_)
-        return Judged(batch, image16, text16, rows, scores, decided, refusals, usable, counted)
+        refused = np.array([reason != "" for reason, _ in refusals], dtype=np.bool_)
+        stage = np.where(embedded, np.where(refused, Stage.GATED, Stage.FREE), Stage.OUT).astype(np.uint8)
+        uids, pixels = [p.arrival.uid for p in batch], [p.pixel_hash for p in batch]
+        decided = self.decide(self.index, uids, pixels, image, text, has_text, stage)
+        counted = good & np.array([not twin for twin, _ in decided.twins], dtype=np.bool_)
+        waiting = counted & np.array([reason == HELD for reason, _ in refusals], dtype=np.bool_)
+        if waiting.any():  # of equal rows that are held back, one enters the sums
+            stage = np.where(waiting, Stage.FREE, Stage.OUT).astype(np.uint8)
+            new = self.decide(self.held, uids, pixels, image, text, has_text, stage)
+            counted &= ~waiting | new.decision.admitted
+        return Judged(batch, image16, text16, rows, scores, decided, refusals, counted)
 
     def _encode_images(self, batch: Sequence[Prepared]) -> F16:
         """Return float16 unit rows (b, d); zero rows where there is no crop or no finite embedding."""
@@ -141,19 +156,27 @@ class Engine:
         return text, has_text
 
     def _number_classes(self, labels: Sequence[str | None]) -> None:
+        """Number new classes; with more than a label gate can judge, the rest stay without a number."""
         for name in labels:
-            if name is not None and name not in self.class_number:
+            if name is not None and name not in self.class_number and len(self.state.classes) < _MOST_CLASSES:
                 self.class_number[name] = len(self.state.classes)
                 self.state.classes.append(name)
 
     def decide(
-        self, uids: Sequence[str], pixels: Sequence[str], image: F32, text: F32, has_text: B1, stage: U8
+        self,
+        index: KeptIndex,
+        uids: Sequence[str],
+        pixels: Sequence[str],
+        image: F32,
+        text: F32,
+        has_text: B1,
+        stage: U8,
     ) -> Decided:
-        """Judge rows against the kept set, in order, and keep those that are admitted."""
+        """Judge rows against an index, in order, and add those that are admitted to it."""
         k, eps = self.recipe.gain.k, self.state.image.epsilon
         eps_text = self.state.text.epsilon if self.state.text and self.recipe.dedup.match == "pair" else 2.0
         shown = ["" if out else pixel for out, pixel in zip(stage == Stage.OUT, pixels, strict=True)]
-        found = self.index.search(image, text, has_text, shown, k, eps, eps_text)
+        found = index.search(image, text, has_text, shown, k, eps, eps_text)
         numbers: dict[str, int] = {}
         pixel = np.array([numbers.setdefault(p, len(numbers)) if p else -1 for p in shown], dtype=np.int64)
         batch = Batch(stage, image, text, has_text, pixel, found.twin, found.top_image, found.top_text)
@@ -163,11 +186,11 @@ class Engine:
             if stage[i] == Stage.OUT or max(kept, other) < 0:
                 twins.append(("", False))
             elif kept >= 0:
-                twins.append((self.index.uids[kept], bool(found.exact[i])))
+                twins.append((index.uids[kept], bool(found.exact[i])))
             else:
                 twins.append((uids[other], bool(pixel[i] >= 0 and pixel[i] == pixel[other])))
         new = np.flatnonzero(decision.admitted).tolist()
-        self.index.add([uids[i] for i in new], image[new], text[new], has_text[new], [pixels[i] for i in new])
+        index.add([uids[i] for i in new], image[new], text[new], has_text[new], [pixels[i] for i in new])
         return Decided(decision, twins)
 
     def count(self, rows: Rows) -> tuple[int, int]:

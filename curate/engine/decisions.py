@@ -40,7 +40,7 @@ class Judged:
 
     image: (b, d), text: (b, t) float16 unit rows as stored; rows: what the gates read; scores: columns (b,) in bits
     refusals: (reason, detail) that spoke against each row before duplicates, ("", "") for none
-    usable: (b,) bool, decodable and good enough to be compared; counted: (b,) bool, enters the sums
+    counted: (b,) bool, enters the sums: decodable, of good quality, no duplicate
     """
 
     batch: Sequence[Prepared]
@@ -50,7 +50,6 @@ class Judged:
     scores: Mapping[str, F32]
     decided: Decided
     refusals: Sequence[tuple[str, str]]
-    usable: B1
     counted: B1
 
     def outcomes(self) -> list[tuple[str, str]]:

@@ -31,6 +31,7 @@ class Gate:
     """Models and thresholds; each is None (or empty) where there is too little to judge by.
 
     warming: captioned rows are held back because the caption model is not fitted yet
+    judge_captions, judge_labels: whether scores lead to refusals at all
     """
 
     pairs: PairModel | None = None
@@ -38,6 +39,8 @@ class Gate:
     labels: LabelModel | None = None
     classes: Mapping[int, Threshold] = field(default_factory=dict)
     warming: bool = False
+    judge_captions: bool = True
+    judge_labels: bool = True
 
     def score(self, rows: Rows, seen: B1) -> dict[str, F32]:
         """Return every score column (b,) float32 in bits, NaN where there is none.
@@ -64,9 +67,10 @@ class Gate:
         """Return each row's refusal reason: `caption_mismatch`, `label_noise`, HELD while warming up, or ""."""
         out = [""] * rows.label.shape[0]
         for i in range(len(out)):
-            if rows.has_text[i] and self.warming:
+            asked = bool(rows.has_text[i]) and self.judge_captions
+            if asked and self.warming:
                 out[i] = HELD
-            elif rows.has_text[i] and self.caption is not None and scores["pvi"][i] < self.caption.value:
+            elif asked and self.caption is not None and scores["pvi"][i] < self.caption.value:
                 out[i] = "caption_mismatch"
             elif self._mislabelled(int(rows.label[i]), float(scores["s1_label"][i])):
                 out[i] = "label_noise"
@@ -74,7 +78,7 @@ class Gate:
 
     def _mislabelled(self, label: int, s1: float) -> bool:
         threshold = self.classes.get(label)
-        return threshold is not None and -s1 < threshold.value
+        return self.judge_labels and threshold is not None and -s1 < threshold.value
 
     def thresholds(self, label: int) -> dict[str, float]:
         """Return the thresholds that a row of this label was judged by: {"pvi": …, "s1_label": …} in bits."""

@@ -71,8 +71,13 @@ def grow(
     paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     named = (given or Recipe()).replace(options or {}).as_dict()["source"]
-    opened = open_sources(paths, Columns(**{key: value or None for key, value in named.items()}))
-    with Writer(pool) as writer:
+    columns = Columns(**{key: value or None for key, value in named.items()})
+    writer = Writer(pool)
+    before = writer.pool()
+    saved = {} if before is None else before.state()["sources"]
+    # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
+    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
+    with writer:
         existing = writer.pool()
         chosen = _recipe(given, options or {}, existing, change_recipe)
         engine = _engine(writer, existing, chosen)
@@ -132,7 +137,8 @@ def _run(
     counts = [source.count for source in sources]
     total = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
     seen = 0
-    if checkpoint.is_due(engine):  # a run was killed between a batch and the checkpoint that it called for
+    if (recipe_changed and engine.state.rows) or checkpoint.is_due(engine):
+        # By the new recipe from here on; or a run was killed between a batch and the checkpoint that it called for.
         checkpoint.run(engine)
     for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
@@ -142,8 +148,19 @@ def _run(
             progress(seen + arrivals.known, total)
         if checkpoint.is_due(engine):
             checkpoint.run(engine)
-    if checkpoint.is_due_at_end(engine) or (recipe_changed and engine.state.rows):
+    if checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
+    _record_moves(engine, sources)
+
+
+def _record_moves(engine: Engine, sources: Sequence[Source]) -> None:
+    """Commit the new roots of sources that were moved and brought nothing new."""
+    moved = [s for s in sources if s.id in engine.state.sources and engine.state.sources[s.id].root != s.root]
+    for source in moved:
+        engine.state.sources[source.id].root = source.root
+    if moved:
+        engine.state.step += 1
+        engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
 
 
 def _summary(engine: Engine, first: int, known: int, seconds: float) -> Grown:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.engine import checkpoint
+from curate.engine.gate import Gate
+from curate.neighbors import KeptIndex
 
 if TYPE_CHECKING:
     from curate.engine.core import Engine
@@ -14,16 +16,22 @@ if TYPE_CHECKING:
 
 def restore(engine: Engine) -> None:
     """Bring a new engine to the state that its pool's newest version names, bit for bit."""
-    for batch in engine.pool.scan(engine.columns("uid", "pixel_hash"), where="decision = 'admit'"):
-        image, text, has_text, _ = engine.table_rows(batch)
-        uids, pixels = (batch.column(name).to_pylist() for name in ("uid", "pixel_hash"))
-        engine.index.add(uids, image, text, has_text, pixels)
+    engine.rebuild()
     saved = engine.state.checkpoint
     if saved is None:
-        engine.gate.warming = engine.recipe.clean.captions
+        clean = engine.recipe.clean
+        engine.gate = Gate(warming=clean.captions, judge_captions=clean.captions, judge_labels=clean.labels)
     else:
         checkpoint.load(engine, saved)
     _replay(engine, saved.batches if saved else 0)
+
+
+def load_index(engine: Engine, index: KeptIndex, where: str) -> None:
+    """Add the rows of the pool that a filter names to an index, in order of arrival."""
+    for batch in engine.pool.scan(engine.columns("uid", "pixel_hash"), where=where):
+        image, text, has_text, _ = engine.table_rows(batch)
+        uids, pixels = (batch.column(name).to_pylist() for name in ("uid", "pixel_hash"))
+        index.add(uids, image, text, has_text, pixels)
 
 
 def _replay(engine: Engine, first: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool.schema import STATE_PROPERTY, VIEWS, vectors
-from curate_kernels.arrays import F32
+from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,9 +84,15 @@ class Pool:
             yield frame
 
     def embeddings(
-        self, view: Literal["image", "text"], where: str | None = None, memory_gb: float | None = None
+        self,
+        view: Literal["image", "text"],
+        where: str | None = None,
+        memory_gb: float | None = None,
+        order: I64 | None = None,
     ) -> F32:
-        """Return the unit rows of a view, (n, d) float32, in order of arrival; zero rows where there is none.
+        """Return the unit rows of a view, (n, d) float32; zero rows where there is none.
+
+        Rows come in order of arrival, or as `order` says: row i of the answer is the order[i]-th to arrive.
 
         Raises UsageError when they need more memory than the recipe's limits.memory_gb: use `batches` then.
         """
@@ -101,10 +107,11 @@ class Pool:
                 " read them with Pool.batches, or raise the limit"
             )
         out = np.zeros((n, dim), dtype=np.float32)
+        place = np.arange(n) if order is None else np.argsort(order)
         at = 0
         for batch in self.dataset.to_batches(columns=[view], filter=where, batch_size=8192, scan_in_order=True):
             rows = vectors(batch.column(0), dim)
-            out[at : at + rows.shape[0]] = rows
+            out[place[at : at + rows.shape[0]]] = rows
             at += rows.shape[0]
         return out
 
@@ -123,19 +130,18 @@ class Pool:
 
         Raises KeyNotFoundError when there is none, or when several rows have the key (they are listed).
         """
-        quoted = key_or_uid.replace("'", "''")
+        asked = key_or_uid.encode("utf-8", "backslashreplace").decode()  # as keys that are not UTF-8 are stored
+        quoted = asked.replace("'", "''")
         names = [c for c in self.columns if c not in VIEWS]
-        found = self.dataset.to_table(columns=names, filter=f"uid = '{quoted}' OR key = '{quoted}'").to_pylist()
-        if not found and ":" in key_or_uid:
-            source, _, key = quoted.partition(":")
-            found = self.dataset.to_table(columns=names, filter=f"source = '{source}' AND key = '{key}'").to_pylist()
-        exact = [row for row in found if row["uid"] == key_or_uid]
+        where = f"uid = '{quoted}' OR key = '{quoted}' OR source || ':' || key = '{quoted}'"
+        found = self.dataset.to_table(columns=names, filter=where).to_pylist()
+        exact = [row for row in found if row["uid"] == asked]
         if len(exact or found) == 1:
             return dict((exact or found)[0])
         if not found:
-            raise KeyNotFoundError(f"no row of {self.path} has the key or uid {key_or_uid!r}")
+            raise KeyNotFoundError(f"no row of {self.path} has the key or uid {asked!r}")
         listed = "\n".join(f"  {row['uid']}  {row['source']}:{row['key']}  {row['decision']}" for row in found[:20])
-        raise KeyNotFoundError(f"{len(found)} rows have the key {key_or_uid!r}; name one by its uid:\n{listed}")
+        raise KeyNotFoundError(f"{len(found)} rows have the key {asked!r}; name one by its uid:\n{listed}")
 
     def state(self) -> dict[str, Any]:
         """Return the engine's state that belongs to this version. Raises PoolError when it is missing or damaged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,9 @@ from curate.pool.schema import STATE_PROPERTY, table_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COMPACT_ABOVE = 64  # fragments
+_COMPACT_ABOVE = 64  # fragments, and batches between two looks
+_OURS = {"samples.lance", "state", "write.lock", "writer.json"}
+_STATE_FILE = re.compile(r"(?P<temporary>\.)?(?P<step>\d{8,})-[0-9a-f]{32}\.(json|safetensors)")
 _FRAGMENT_ROWS = 65536
 
 
@@ -39,13 +42,14 @@ class Writer:
         try:
             (self.path / "state").mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
         except Timeout as error:
             raise PoolLockedError(
                 f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
             ) from error
         except OSError as error:
+            self._lock.release()
             raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
-        (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
         return self
 
     def __exit__(
@@ -69,8 +73,8 @@ class Writer:
     def remove_orphans(self, step: int) -> None:
         """Delete state of later steps than the committed one: a killed process wrote it and committed nothing."""
         for path in (self.path / "state").iterdir():
-            number = path.name.partition("-")[0]
-            if not number.isdigit() or int(number) > step:
+            ours = _STATE_FILE.match(path.name)
+            if ours and (ours["temporary"] or int(ours["step"]) > step):
                 path.unlink()
 
     def save_sums(self, step: int, arrays: dict[str, Any]) -> str:
@@ -88,6 +92,9 @@ class Writer:
         """Commit an empty table with its first state."""
         import lance
 
+        foreign = sorted({path.name for path in self.path.iterdir()} - _OURS)
+        if foreign:
+            raise PoolError(f"{self.path} holds other things ({', '.join(foreign[:3])}); give the pool a new folder")
         self.remove_orphans(-1)
         name = self._save(state["step"], canonical_json(state), ".json")
         dataset = lance.write_dataset(
@@ -103,7 +110,14 @@ class Writer:
 
         name = self._save(state["step"], canonical_json(state), ".json")
         dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties={STATE_PROPERTY: name})
-        return Pool(self.path, dataset)
+        appended = Pool(self.path, dataset)
+        return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
+
+    def touch(self, pool: Pool, state: dict[str, Any]) -> Pool:
+        """Commit a state without any rows."""
+        import lance
+
+        return self._transact(pool, lance.LanceOperation.Append([]), state)
 
     def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
         """Add an embedding column, null for every row so far. Changes no statistics."""
@@ -118,9 +132,7 @@ class Writer:
         changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
         """
         import lance
-        from lance.dataset import Transaction
 
-        name = self._save(state["step"], canonical_json(state), ".json")
         dataset, at = pool.dataset, 0
         fragments, modified = [], set()
         for fragment in dataset.get_fragments():
@@ -133,13 +145,19 @@ class Writer:
         operation = lance.LanceOperation.Update(
             updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
         )
-        transaction = Transaction(
-            read_version=dataset.version, operation=operation, transaction_properties={STATE_PROPERTY: name}
-        )
-        return self._compacted(Pool(self.path, lance.LanceDataset.commit(dataset, transaction)))
+        return self._compacted(self._transact(pool, operation, state))
+
+    def _transact(self, pool: Pool, operation: Any, state: dict[str, Any]) -> Pool:
+        import lance
+        from lance.dataset import Transaction
+
+        name = self._save(state["step"], canonical_json(state), ".json")
+        properties = {STATE_PROPERTY: name}
+        transaction = Transaction(pool.version, operation, transaction_properties=properties)
+        return Pool(self.path, lance.LanceDataset.commit(pool.dataset, transaction))
 
     def _compacted(self, pool: Pool) -> Pool:
         """Merge small fragments when there are many; order, rows and statistics stay as they are."""
-        if len(pool.dataset.get_fragments()) > _COMPACT_ABOVE:
+        if len(pool.dataset.get_fragments()) >= _COMPACT_ABOVE:
             pool.dataset.optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
         return Pool.open(self.path)

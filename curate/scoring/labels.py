@@ -35,6 +35,7 @@ class LabelModel:
         self._centre = centre
         self._whiten: F64 = solve_triangular(factor, axes.T, lower=True).T
         self._means: F64 = (means - centre) @ self._whiten
+        self._gram: F64 = self._means @ self._means.T
 
     def project(self, x: F32) -> F64:
         """Return rows of x (m, p) in the whitened space, (m, dims)."""
@@ -50,7 +51,7 @@ class LabelModel:
         lda_bits(
             z @ self._means.T,
             (z * z).sum(axis=1),
-            self._means @ self._means.T,
+            self._gram,
             self.count,
             label,
             seen,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from curate.errors import SourceError
 from curate.samples import Source
 from curate.sources.columns import Columns
 from curate.sources.folders import ImageFolder, MetadataFolder
-from curate.sources.listing import has_image, list_folder, scan_images
+from curate.sources.listing import Names, has_image, list_folder, scan_images
 from curate.sources.records import TABLES
 from curate.sources.tables import TableSource
 from curate.sources.tars import TarSource
@@ -32,40 +32,47 @@ _MOST_EXPANSIONS = 1_000_000
 _KINDS = f"a .tar, a table ({', '.join(TABLES)}), a folder of tars, of images or of tables"
 
 
-def open_sources(paths: Sequence[str | Path], columns: Columns | None = None) -> list[Source]:
+def open_sources(
+    paths: Sequence[str | Path], columns: Columns | None = None, saved: Mapping[str, str] | None = None
+) -> list[Source]:
     """Return the sources that some paths stand for, in the order of the paths; each file or folder once.
 
     A path is a tar, a table, a folder, or a pattern such as `shards/{00000..00099}.tar`. A folder is, by what is in
     it and in this order: its tars, one source each; its metadata file and images; its images at any depth; its tables.
+    saved: {id: root} of the sources that a pool knows; they keep their ids, and no other source gets one of them.
 
     Raises SourceError if a path is missing, unreadable, empty or of an unknown kind, or lacks a named column.
     """
     columns = columns or Columns()
     opened: dict[Path, Source] = {}
+    names = Names(saved or {})
     for given in paths:
         for path in _expand(str(given)):
             for part in _parts(path):
                 real = part.resolve()
                 if real not in opened:
-                    opened[real] = _open(part, columns)
+                    opened[real] = _open(part, columns, names)
     return list(opened.values())
 
 
-def _open(path: Path, columns: Columns) -> Source:
+def _open(path: Path, columns: Columns, names: Names) -> Source:
     """Open one tar, table or image folder, its own folder resolved; a link to a file keeps its name."""
     if path.is_dir():
-        return _open_folder(path.resolve(), columns)
+        return _open_folder(path.resolve(), columns, names)
     path = path.parent.resolve() / path.name
-    return TarSource(path, columns) if path.suffix.lower() == ".tar" else TableSource(path, columns)
+    kind = TarSource if path.suffix.lower() == ".tar" else TableSource
+    return kind(path, columns, names.of_file(path))
 
 
-def _open_folder(folder: Path, columns: Columns) -> Source:
+def _open_folder(folder: Path, columns: Columns, names: Names) -> Source:
     found = [folder / name for name in _METADATA if (folder / name).is_file()]
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise SourceError(f"the folder {folder} has several metadata files ({names}): keep one of them")
-    entries = scan_images(folder)
-    return MetadataFolder(folder, found[0], columns, entries) if found else ImageFolder(folder, columns, entries)
+        listed = ", ".join(path.name for path in found)
+        raise SourceError(f"the folder {folder} has several metadata files ({listed}): keep one of them")
+    entries, name = scan_images(folder), names.of_folder(folder)
+    if found:
+        return MetadataFolder(folder, found[0], columns, entries, name)
+    return ImageFolder(folder, columns, entries, name)
 
 
 def _parts(path: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curate.samples import Sample
 from curate.sources.columns import Columns, Fields, as_name, make_sample
-from curate.sources.listing import Entry, fingerprint, folder_id, locate, read_image, stat_entry
+from curate.sources.listing import Entry, fingerprint, locate, read_image, stat_entry
 from curate.sources.records import read_table
 from curate.sources.tables import PathReader, choose_columns
 
@@ -22,11 +22,11 @@ class ImageFolder:
 
     kind = "folder"
 
-    def __init__(self, folder: Path, columns: Columns, entries: list[Entry]) -> None:
+    def __init__(self, folder: Path, columns: Columns, entries: list[Entry], name: str) -> None:
         columns.require((), f"the folder {folder}, which holds no metadata.csv, .jsonl or .parquet,")
         self._names = [entry.name for entry in entries]
         self._has_classes = _has_classes(self._names)
-        self.id = folder_id(folder)
+        self.id = name
         self.root = str(folder)
         self.count: int | None = len(entries)
         self.fingerprint = fingerprint(columns, entries)
@@ -47,9 +47,9 @@ class MetadataFolder:
 
     kind = "folder"
 
-    def __init__(self, folder: Path, metadata: Path, columns: Columns, entries: list[Entry]) -> None:
+    def __init__(self, folder: Path, metadata: Path, columns: Columns, entries: list[Entry], name: str) -> None:
         table = read_table(metadata)
-        self.id = folder_id(folder)
+        self.id = name
         self.root = str(folder)
         names = choose_columns(columns, table.columns, metadata, captions=("caption", "text"))
         self._reader = PathReader(metadata, self.id, self.root, names, confined=True)

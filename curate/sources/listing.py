@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -120,11 +120,31 @@ def fingerprint(columns: Columns, entries: Iterable[Entry]) -> str:
     return digest.hexdigest()
 
 
-def folder_id(folder: Path) -> str:
-    """Return the portable name of a resolved folder: its last part."""
-    return as_name(folder.name) or "/"
+class Names:
+    """Gives sources their ids: the last part of a folder's path, the last two of a file's, more where those are taken.
 
+    saved: {id: root} of sources seen before. A source found again under its root keeps its id, and so does one that was
+    moved; another source of the same name, whose namesake still exists, gets a longer id.
+    """
 
-def file_id(path: Path) -> str:
-    """Return the portable name of a file whose folder is resolved: the folder's name and its own."""
-    return f"{folder_id(path.parent)}/{as_name(path.name)}"
+    def __init__(self, saved: Mapping[str, str]) -> None:
+        self._saved = saved
+        self._given: set[str] = set()
+
+    def of_folder(self, folder: Path) -> str:
+        """Return the id of an image folder, given its resolved path."""
+        return self._choose(folder, 1, str(folder), "")
+
+    def of_file(self, path: Path) -> str:
+        """Return the id of a tar or table, given its path in a resolved folder."""
+        return self._choose(path, 2, str(path.parent), path.name)
+
+    def _choose(self, path: Path, fewest: int, root: str, file: str) -> str:
+        parts = [as_name(part) for part in path.parts if part != path.anchor]
+        ids = ["/".join(parts[-count:]) for count in range(min(fewest, len(parts)), len(parts) + 1)]
+        free = [name for name in (ids if parts else ["/"]) if name not in self._given]
+        own = [name for name in free if self._saved.get(name) == root]
+        gone = [name for name in free if name not in self._saved or not Path(self._saved[name], file).exists()]
+        chosen = (own or gone or free)[0]
+        self._given.add(chosen)
+        return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from curate.errors import SourceError
 from curate.samples import Sample
 from curate.sources.columns import PATHS, Columns, Row, as_name, as_text, make_sample, read_fields
-from curate.sources.listing import file_id, fingerprint, locate, read_image, stat_entry
+from curate.sources.listing import Entry, fingerprint, locate, read_image, stat_entry
 from curate.sources.records import Table, read_outline, read_table
 
 
@@ -24,14 +25,21 @@ class TableSource:
 
     kind = "table"
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: Path, columns: Columns, name: str) -> None:
         seen, count = read_outline(path)
-        self.id = file_id(path)
+        self.id = name
         self.root = str(path.parent)
         self.count: int | None = count
-        self.fingerprint = fingerprint(columns, filter(None, [stat_entry(path.parent, path.name)]))
         names = choose_columns(columns, seen, path, captions=("caption", "text", "title"))
         self._reader = PathReader(path, self.id, self.root, names, key_column="key")
+        self.fingerprint = fingerprint(columns, self._entries())
+
+    def _entries(self) -> Iterator[Entry]:
+        """Yield the entries of the table and of every file that it lists, so that a mended file is seen."""
+        listed = (self._reader.path_of(row) for row in read_table(self._reader.table).rows())
+        names = (locate(self.root, path) for path in listed if path is not None)
+        for name in itertools.chain([self._reader.table.name], names):
+            yield stat_entry(Path(self.root), name) or Entry(name, -1, -1)
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; of the rows before it only the keys are looked at."""

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from curate.errors import SourceError
 from curate.samples import Sample
 from curate.sources.columns import Columns, Fields, Row, as_text, first_present, make_sample, read_fields
-from curate.sources.listing import IMAGES, file_id, fingerprint, stat_entry
+from curate.sources.listing import IMAGES, fingerprint, stat_entry
 from curate.sources.records import read_table
 from curate.sources.tarindex import Group, check_tar, index_tar
 
@@ -37,12 +37,12 @@ class TarSource:
 
     kind = "tar"
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: Path, columns: Columns, name: str) -> None:
         check_tar(path)
         self._path = path
         self._parquet = path.with_suffix(".parquet")
         self._columns = replace(columns, path=None)
-        self.id = file_id(path)
+        self.id = name
         self.root = str(path.parent)
         self.count: int | None = None
         files = (stat_entry(path.parent, name) for name in (path.name, self._parquet.name))

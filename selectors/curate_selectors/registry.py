@@ -56,6 +56,14 @@ def entry(name: str) -> Entry:
     return METHODS[name]
 
 
+def methods() -> list[dict[str, Any]]:
+    """Return every method by name: {"name", "kind", "paper", "needs", "summary"}."""
+    return [
+        {"name": name, "kind": list(m.kind), "paper": m.paper, "needs": list(m.needs), "summary": m.summary}
+        for name, m in sorted(METHODS.items())
+    ]
+
+
 def make(name: str, **params: Any) -> Any:
     """Return a method with its parameters (the fields of its dataclass), defaults where none are given.
 

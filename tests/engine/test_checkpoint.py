@@ -81,7 +81,7 @@ def test_the_gate_can_be_turned_off(tmp_path: Path) -> None:
     source = captioned_tar(tmp_path / "s" / "0.tar", range(40), frozenset(range(0, 40, 4)))
     done = curate.grow(source, tmp_path / "pool", options=OPTIONS | {"clean": {"captions": False}})
     assert done.refused == {}
-    assert curate.Pool.open(tmp_path / "pool").frame(["pvi"])["pvi"].is_null().all()
+    assert (curate.Pool.open(tmp_path / "pool").frame(["decision"])["decision"] == "admit").all()
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,54 @@ def test_the_newest_version_without_state_carries_the_last_one(captioned: Path) 
         assert writer.pool() is not None
     assert curate.Pool.open(captioned).version > version
     assert curate.Pool.open(captioned).state() == before
+
+
+def test_held_rows_wait_through_a_checkpoint_that_labels_call_for(tmp_path: Path) -> None:
+    captioned = captioned_tar(tmp_path / "a" / "0.tar", range(16))
+    labelled = write_folder(
+        tmp_path / "b", {f"{SHAPES[i % 4]}/{i:04d}.jpg": jpeg(picture(i)[0]) for i in range(20, 180)}
+    )
+    done = curate.grow([captioned, labelled], tmp_path / "pool", options=OPTIONS)
+    rows = curate.Pool.open(tmp_path / "pool").frame(["row", "decision", "history"])
+    assert done.refused.get("warmup", 0) == 0
+    first = [json.loads(history) for history in rows.filter(pl.col("row") < 16)["history"]]
+    assert all(events[0]["decision"] == "hold" and events[-1]["decision"] == "admit" for events in first)
+
+
+def test_a_run_without_captions_does_not_end_the_warm_up(tmp_path: Path) -> None:
+    labelled = write_folder(tmp_path / "b", {f"{SHAPES[i % 4]}/{i:04d}.jpg": jpeg(picture(i)[0]) for i in range(20)})
+    curate.grow(labelled, tmp_path / "pool", options=OPTIONS)
+    captioned = captioned_tar(tmp_path / "a" / "0.tar", range(100, 110))
+    curate.grow(captioned, tmp_path / "pool")
+    rows = curate.Pool.open(tmp_path / "pool").frame(["row", "history"]).filter(pl.col("row") >= 20)
+    assert {json.loads(history)[0]["decision"] for history in rows["history"]} == {"hold"}
+
+
+def test_of_equal_rows_that_are_held_back_one_is_counted(tmp_path: Path) -> None:
+    members = []
+    for copy in "ab":
+        for seed in range(70):
+            image, caption, _ = picture(seed)
+            members += [(f"{copy}{seed:03d}.jpg", jpeg(image)), (f"{copy}{seed:03d}.txt", caption.encode())]
+    write_tar(tmp_path / "s" / "0.tar", members)
+    curate.grow(tmp_path / "s", tmp_path / "pool", options=OPTIONS)
+    pool = curate.Pool.open(tmp_path / "pool")
+    assert pool.state()["pairs"] == 70
+    assert pool.frame(["counted"])["counted"].sum() == 70
+
+
+def test_a_label_likelier_than_not_is_never_noise(labelled: tuple[Path, set[str]]) -> None:
+    state = curate.Pool.open(labelled[0]).state()
+    assert state["checkpoint"]["classes"]
+    assert all(threshold["value"] <= -1.0 for threshold in state["checkpoint"]["classes"].values())
+
+
+def test_gates_turned_on_later_judge_what_was_counted_before(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", {f"{SHAPES[i % 4]}/{i:04d}.jpg": jpeg(picture(i)[0]) for i in range(100)})
+    off = OPTIONS | {"clean": {"warmup": 128, "labels": False}}
+    curate.grow(source, tmp_path / "pool", options=off)
+    assert curate.Pool.open(tmp_path / "pool").state()["labels"] == 100
+    curate.grow(source, tmp_path / "pool", options={"clean": {"labels": True}}, change_recipe=True)
+    state = curate.Pool.open(tmp_path / "pool").state()
+    assert state["checkpoint"]["labels"] == 100
+    assert state["checkpoint"]["classes"]

@@ -15,7 +15,9 @@ from pictures import captioned_tar, jpeg, picture, write_folder, write_tar
 from PIL import Image
 
 import curate
-from curate.errors import PoolLockedError, PoolMismatchError, SourceError
+import curate.manifest
+import curate.samples
+from curate.errors import PoolLockedError, PoolMismatchError, SourceError, UsageError
 from curate.pool import Writer
 
 SMALL = {"limits": {"batch_size": 16}, "clean": {"captions": False, "labels": False}}
@@ -238,3 +240,74 @@ def test_unreadable_members_of_a_cut_tar_are_counted(tmp_path: Path) -> None:
     assert done.seen == rows.height >= 2
     assert set(done.refused) <= {"undecodable", "missing_image"}
     assert all(json.loads(history) for history in rows["history"])
+
+
+def test_namesakes_do_not_mix_and_manifests_point_at_their_own_files(tmp_path: Path) -> None:
+    for place, first in (("x", 0), ("y", 10)):
+        write_folder(tmp_path / place / "images", {f"{i}.jpg": jpeg(picture(first + i)[0]) for i in range(4)})
+    both = [tmp_path / "x" / "images", tmp_path / "y" / "images"]
+    curate.grow(both, tmp_path / "pool", options=SMALL)
+    curate.select_from_pool(tmp_path / "pool", tmp_path / "m", method="random", budget="100%")
+    roots = {s["id"]: s["root"] for s in curate.manifest.manifest_info(tmp_path / "m")["sources"]}
+    rows = curate.read_manifest(tmp_path / "m")
+    assert rows["source"].n_unique() == 2
+    for row in rows.iter_rows(named=True):
+        assert curate.samples.content_hash(Path(roots[row["source"]], row["path"]).read_bytes()) == row["sha256"]
+    assert curate.grow(both[::-1], tmp_path / "pool").known == 8
+
+
+def test_a_moved_source_gets_its_new_root_recorded(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", {f"{i}.jpg": jpeg(picture(i)[0]) for i in range(3)})
+    curate.grow(source, tmp_path / "pool", options=SMALL)
+    (tmp_path / "new").mkdir()
+    source.rename(tmp_path / "new" / "s")
+    curate.grow(tmp_path / "new" / "s", tmp_path / "pool")
+    assert curate.Pool.open(tmp_path / "pool").state()["sources"]["s"]["root"] == str(tmp_path / "new" / "s")
+
+
+def test_rows_with_uids_of_their_own_are_known_wherever_they_move(tmp_path: Path) -> None:
+    names = [f"{i:02d}.jpg" for i in range(10)]
+    write_folder(
+        tmp_path, {name: jpeg(picture(i)[0]) for i, name in enumerate(names)} | {"x.jpg": jpeg(picture(50)[0])}
+    )
+    table = pl.DataFrame({"path": names, "uid": [f"{i:032x}" for i in range(10)]})
+    table.write_csv(tmp_path / "t.csv")
+    assert curate.grow(tmp_path / "t.csv", tmp_path / "pool", options=SMALL).seen == 10
+    new = pl.DataFrame({"path": ["x.jpg"], "uid": ["a" * 32]})
+    pl.concat([table[:4], new, table[4:]]).write_csv(tmp_path / "t.csv")
+    second = curate.grow(tmp_path / "t.csv", tmp_path / "pool")
+    assert (second.known, second.admitted) == (10, 1)
+    third = curate.grow(tmp_path / "t.csv", tmp_path / "pool")
+    assert (third.known, third.seen, third.total["rows"]) == (11, 11, 11)
+
+
+def test_a_missing_file_of_a_table_is_taken_in_once_it_is_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a.jpg": jpeg(picture(0)[0]), "t.csv": b"path\na.jpg\nb.jpg\n"})
+    assert curate.grow(tmp_path / "t.csv", tmp_path / "pool", options=SMALL).refused == {"missing_file": 1}
+    (tmp_path / "b.jpg").write_bytes(jpeg(picture(1)[0]))
+    again = curate.grow(tmp_path / "t.csv", tmp_path / "pool")
+    assert (again.known, again.admitted) == (1, 1)
+
+
+def test_many_batches_are_compacted_and_keep_their_order(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", {f"{i:03d}.jpg": jpeg(picture(i % 3)[0]) for i in range(140)})
+    curate.grow(source, tmp_path / "pool", options={**SMALL, "limits": {"batch_size": 2}})
+    pool = curate.Pool.open(tmp_path / "pool")
+    assert len(pool.dataset.get_fragments()) < 70
+    assert pool.frame(["key"])["key"].to_list() == sorted(path.name for path in source.iterdir())
+    assert pool.dataset.take([7, 77], columns=["row"])["row"].to_pylist() == [7, 77]
+
+
+def test_a_kept_set_beyond_the_memory_limit_is_a_named_error(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", {f"{i}.jpg": jpeg(picture(i)[0]) for i in range(4)})
+    with pytest.raises(UsageError, match=r"limits\.memory_gb"):
+        curate.grow(source, tmp_path / "pool", options={**SMALL, "limits": {"batch_size": 2, "memory_gb": 0.001}})
+
+
+def test_keys_that_are_hard_to_say_can_be_asked_for(tmp_path: Path) -> None:
+    names = ["it's.jpg", "100%.jpg", "a b.jpg", "\u00fc\u4e2d.jpg", 'quo"te.jpg']
+    source = write_folder(tmp_path / "s", {name: jpeg(picture(i)[0]) for i, name in enumerate(names)})
+    curate.grow(source, tmp_path / "pool", options=SMALL)
+    for name in names:
+        assert curate.why(tmp_path / "pool", name)["key"] == name
+        assert curate.why(tmp_path / "pool", f"s:{name}")["key"] == name
