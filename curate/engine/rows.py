@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.engine.decisions import Judged, append_history, history_entry
+from curate.engine.decisions import HOLD, Judged, append_history, history_entry
 from curate.engine.gate import SCORE_COLUMNS, Gate
 from curate.engine.state import State
 from curate.pool import table_schema
@@ -44,6 +44,7 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
         history_entry(("batch", state.batches), outcome, scores, i, gate.thresholds(int(rows.label[i])))
         for i, outcome in enumerate(outcomes)
     ]
+    held = np.array([verdict == HOLD for verdict, _ in outcomes], dtype=np.bool_)
     columns: dict[str, Any] = {
         "uid": [p.arrival.uid for p in batch],
         "row": np.arange(state.rows, state.rows + len(batch)),
@@ -62,9 +63,10 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
         "history": [append_history("[]", entry) for entry in histories],
         "embedded": judged.image.any(axis=1),
         "counted": judged.counted & (rows.has_text | (rows.label >= 0)),
-        "gain": nullable(decision.gain),
-        "gain_image": nullable(decision.gain_image),
-        "gain_text": nullable(decision.gain_text),
+        # A row that is held back meets the kept set at the checkpoint; against an empty one its gain would say nothing.
+        "gain": nullable(np.where(held, np.nan, decision.gain)),
+        "gain_image": nullable(np.where(held, np.nan, decision.gain_image)),
+        "gain_text": nullable(np.where(held, np.nan, decision.gain_text)),
         "quality_contrast": [p.quality.contrast if p.quality else None for p in batch],
         "quality_sharpness": [p.quality.sharpness if p.quality else None for p in batch],
         "pvi_arrival": nullable(scores["pvi"]),
