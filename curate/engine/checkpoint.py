@@ -42,11 +42,11 @@ _GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
 def is_due(engine: Engine) -> bool:
     """Tell whether the counted rows have grown enough since the last checkpoint."""
     clean, last = engine.recipe.clean, engine.state.checkpoint
-    for now, then in (
+    for count, last_count in (
         (engine.state.pairs, last.pairs if last else 0),
         (engine.state.labels, last.labels if last else 0),
     ):
-        if now >= clean.warmup and now >= clean.checkpoint_growth * then:
+        if count >= clean.warmup and count >= clean.checkpoint_growth * last_count:
             return True
     return False
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from curate.recipe import ScoreTable
-from curate.scoring.moments import ClassMoments
+from curate.scoring.moments import ClassMoments, principal_axes
 from curate_kernels.arrays import B1, F32, F64, I64
 from curate_kernels.vinfo import lda_bits
 
@@ -24,10 +24,9 @@ class LabelModel:
             moments.x, moments.count[:, None], out=np.zeros_like(moments.x), where=moments.count[:, None] > 0
         )
         centre = moments.x.sum(axis=0) / n
-        within = moments.xx - (moments.x.T * 1.0) @ means
-        _, vectors = np.linalg.eigh(moments.xx / n - np.outer(centre, centre))
+        within = moments.xx - moments.x.T @ means
         dims = max(1, min(table.label_dims, moments.xx.shape[0], int(n) // 4))
-        axes = vectors[:, ::-1][:, :dims]
+        axes = principal_axes(moments.xx / n - np.outer(centre, centre), dims)
         scatter = axes.T @ within @ axes
         floor = max(float(np.trace(scatter)) / dims, 1e-12)
         scatter = (1 - self._shrink) * scatter + self._shrink * floor * np.eye(dims)

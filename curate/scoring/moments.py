@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.linalg import eigh
 
 from curate_kernels.arrays import F32, F64, I64
 
@@ -92,3 +93,15 @@ class ClassMoments:
     def from_arrays(cls, arrays: dict[str, F64]) -> ClassMoments:
         """Return the sums that `arrays()` gave."""
         return cls(arrays["count"].copy(), arrays["x"].copy(), arrays["xx"].copy())
+
+
+def principal_axes(covariance: F64, dims: int) -> F64:
+    """Return the `dims` leading eigenvectors (p, dims) of a covariance (p, p), largest first.
+
+    Each is turned so that its largest entry is positive, so that the same sums give the same axes.
+    """
+    p = covariance.shape[0]
+    _, vectors = eigh((covariance + covariance.T) / 2, subset_by_index=[p - dims, p - 1])
+    axes = vectors[:, ::-1]
+    turned: F64 = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(dims)])
+    return turned

@@ -12,7 +12,7 @@ import numpy as np
 
 from curate.recipe import ScoreTable
 from curate.scoring.gaussian import LinearGaussian
-from curate.scoring.moments import PairMoments
+from curate.scoring.moments import PairMoments, principal_axes
 from curate_kernels.arrays import B1, F32, F64
 
 RIDGES = tuple(float(r) for r in np.logspace(-1, 2, 7))
@@ -28,12 +28,10 @@ class Basis:
 
     @classmethod
     def fit(cls, n: float, total: F64, square: F64, dims: int) -> Basis:
-        """Return the basis of a view from its sums; deterministic in sign (each axis' largest entry is positive)."""
+        """Return the basis of a view from its sums."""
         mean = total / n
         covariance = square / n - np.outer(mean, mean)
-        _, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-        axes = vectors[:, ::-1][:, :dims]
-        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+        axes = principal_axes(covariance, dims)
         # A view that does not vary stays at rounding noise: it is not blown up to unit scale.
         floor = 1e-6 * max(float(np.trace(square)) / n, 1e-12)
         scale = np.sqrt(max(float(np.einsum("ij,ik,kj->", axes, covariance, axes)), floor))
