@@ -120,7 +120,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(UsageError, match="not an empty folder"):
+    with pytest.raises(UsageError, match="neither empty nor an earlier demo"):
         run_demo(tmp_path)
 
 
