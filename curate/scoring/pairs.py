@@ -34,7 +34,7 @@ class Basis:
         axes = principal_axes(covariance, dims)
         # A view that does not vary stays at rounding noise: it is not blown up to unit scale.
         floor = 1e-6 * max(float(np.trace(square)) / n, 1e-12)
-        scale = np.sqrt(max(float(np.einsum("ij,ik,kj->", axes, covariance, axes)), floor))
+        scale = np.sqrt(max(float((axes * (covariance @ axes)).sum()), floor))
         return cls(mean, axes / scale)
 
     def project(self, x: F32) -> F64:
