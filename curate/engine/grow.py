@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def grow(
         first = engine.state.rows
         arrivals = Arrivals(opened, engine.state.sources, engine.pool)
         _run(engine, arrivals, opened, recipe_changed, progress)
+        if engine.state.rows == first and not arrivals.known:
+            logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
         return _summary(engine, first, arrivals.known, time.perf_counter() - started)
 
 

@@ -311,3 +311,10 @@ def test_keys_that_are_hard_to_say_can_be_asked_for(tmp_path: Path) -> None:
     for name in names:
         assert curate.why(tmp_path / "pool", name)["key"] == name
         assert curate.why(tmp_path / "pool", f"s:{name}")["key"] == name
+
+
+def test_a_source_without_samples_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = write_tar(tmp_path / "s" / "empty.tar", [])
+    done = curate.grow(empty, tmp_path / "pool")
+    assert (done.seen, done.total["rows"]) == (0, 0)
+    assert f"no samples in {empty}" in caplog.text
