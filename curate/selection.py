@@ -18,6 +18,7 @@ from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate_kernels.arrays import F32, I64, as_rows, unit_rows
+from curate_selectors.protocols import SubsetSelector
 from curate_selectors.registry import entry, make
 from curate_selectors.types import Candidates, Selection
 
@@ -119,10 +120,9 @@ def choose(
         raise UsageError(f"method {method!r} decides online only; it cannot choose from a finished set")
     if seed < 0:
         raise UsageError(f"the seed is {seed}; it must be 0 or more")
-    selector = make(method, **(params or {}))
+    selector: SubsetSelector = make(method, **(params or {}))
     if amount.bytes is None:
-        chosen: Selection = selector.select(data, amount.rows, seed)
-        return chosen
+        return selector.select(data, amount.rows or 0, seed)
     if sizes is None:
         raise UsageError("a budget in bytes needs sizes= (stored bytes of each candidate)")
     most = int(np.searchsorted(np.cumsum(np.sort(sizes)), amount.bytes, side="right"))

@@ -21,6 +21,7 @@ from curate.recipe import Recipe
 from curate.scoring.moments import ClassMoments, PairMoments
 from curate_kernels.arrays import B1, F16, F32, U8
 from curate_selectors.infogrowth import InfoGrowth
+from curate_selectors.protocols import StreamSelector
 from curate_selectors.types import Batch, Stage
 
 _MOST_CLASSES = 10_000  # ids or free text in a label column are no classes
@@ -180,7 +181,8 @@ class Engine:
         numbers: dict[str, int] = {}
         pixel = np.array([numbers.setdefault(p, len(numbers)) if p else -1 for p in shown], dtype=np.int64)
         batch = Batch(stage, image, text, has_text, pixel, found.twin, found.top_image, found.top_text)
-        decision = InfoGrowth(k=k, epsilon=eps, epsilon_text=eps_text).decide(batch)
+        selector: StreamSelector = InfoGrowth(k=k, epsilon=eps, epsilon_text=eps_text)
+        decision = selector.decide(batch)
         twins = []
         for i, (kept, other) in enumerate(zip(found.twin.tolist(), decision.batch_twin.tolist(), strict=True)):
             if stage[i] == Stage.OUT or max(kept, other) < 0:
