@@ -135,3 +135,148 @@ def lda_bits(cross, norm, gram, counts, label, seen, shrink, s0, s1):
         logit = [np.log(left[k] + 0.5) - (x - means[k]) @ precision @ (x - means[k]) / 2 for k in range(classes)]
         logit = np.where(counts < 1, -np.inf, logit)
         s1[i] = (np.logaddexp.reduce(logit) - logit[own]) / np.log(2)
+
+
+def sign_codes(x, centre, flips, limit, bits, codes):
+    """Write out the Hadamard matrix, multiply in float64, and read bit j of hash r at projection g = j rows + r."""
+    size, rows = flips.shape[1], codes.shape[1]
+    hadamard = np.array([[(-1.0) ** (i & j).bit_count() for j in range(size)] for i in range(size)])
+    for i in range(len(x)):
+        row = np.zeros(size)
+        row[: x.shape[1]] = x[i].astype(float) - centre
+        for flip in flips[:2]:
+            row = hadamard @ (flip * row)
+        projections = np.concatenate([hadamard @ (flip * row) for flip in flips[2:]])
+        for r in range(rows):
+            codes[i, r] = sum(1 << j for j in range(bits) if projections[j * rows + r] > limit[j * rows + r])
+
+
+def add_codes(codes, sign, counts):
+    """One counter after the other."""
+    for row in codes:
+        for r, code in enumerate(row):
+            counts[r, code] += sign
+
+
+def mean_counts(codes, counts, out):
+    """Average over the hashes."""
+    for i, row in enumerate(codes):
+        out[i] = np.mean([counts[r, code] for r, code in enumerate(row)])
+
+
+def gaussian_sums(sim, left, right, scale, row_sum, column_sum):
+    """Square every distance, in float64."""
+    for i in range(sim.shape[0]):
+        for j in range(sim.shape[1]):
+            square = max(float(left[i]) + float(right[j]) - 2 * float(sim[i, j]), 0.0)
+            row_sum[i] += np.exp(-scale * square)
+            column_sum[j] += np.exp(-scale * square)
+
+
+def angular_sums(sim, power, row_sum, column_sum):
+    """Take the angle of every pair, in float64."""
+    for i in range(sim.shape[0]):
+        for j in range(sim.shape[1]):
+            value = (1 - np.arccos(np.clip(float(sim[i, j]), -1, 1)) / np.pi) ** power
+            row_sum[i] += value
+            column_sum[j] += value
+
+
+def recheck_topk(rough, margin, queries, rows, base, best_sim, best_row):
+    """Forget the margin: compute every pair that counts, and push it."""
+    sim = np.array([[(query * row).sum() for row in rows] for query in queries], dtype=np.float32)
+    sim = np.where(rough == -np.inf, -np.inf, sim.reshape(rough.shape))
+    push_topk(sim, np.ones(len(rows), dtype=bool), base, best_sim, best_row)
+
+
+def knn_shapley(order, label, target, k, out):
+    """Weigh what a row adds to every set of the other rows: the definition of the Shapley value, for few rows."""
+    import itertools
+    import math
+
+    n = order.shape[1]
+    for nearest, wanted in zip(order.tolist(), target.tolist(), strict=True):
+
+        def utility(rows, nearest=nearest, wanted=wanted):
+            return sum(label[row] == wanted for row in [row for row in nearest if row in rows][:k]) / k
+
+        for row in nearest:
+            others = [other for other in nearest if other != row]
+            for size in range(n):
+                for rows in itertools.combinations(others, size):
+                    weight = 1 / (n * math.comb(n - 1, size))
+                    out[row] += weight * (utility({*rows, row}) - utility(set(rows)))
+
+
+def shrink_luma(pixels, first_x, count_x, weight_x, first_y, count_y, weight_y, out):
+    """Resize one line after the other with whole numbers of 22 binary places; which axis is first, by PIL 13's rule."""
+
+    def resized(lines, first, count, weight):
+        rows = np.zeros((len(lines), len(first)), dtype=np.int64)
+        for i, line in enumerate(lines):
+            for c in range(len(first)):
+                taps = [int(line[first[c] + t]) * int(weight[c, t]) for t in range(count[c])]
+                rows[i, c] = min(max((sum(taps) + 2**21) >> 22, 0), 255)
+        return rows
+
+    luma = (pixels.astype(np.int64) @ [19595, 38470, 7471] + 2**15) >> 16
+    less_x, less_y = luma.shape[1] - out.shape[1], luma.shape[0] - out.shape[0]
+    if less_y > max(0, 2 * less_x):
+        out[:] = resized(resized(luma.T, first_y, count_y, weight_y).T, first_x, count_x, weight_x)
+    else:
+        out[:] = resized(resized(luma, first_x, count_x, weight_x).T, first_y, count_y, weight_y).T
+
+
+def phash_bits(small, basis, out):
+    """Compare each low frequency with their median."""
+    low = (basis @ small.astype(float) @ basis.T).ravel()
+    out[0] = int("".join("1" if value > np.median(low) else "0" for value in low), 2)
+    ordered = np.sort(low)
+    return ordered[len(low) // 2] - ordered[len(low) // 2 - 1]
+
+
+def nearest_hash(queries, stored, position, distance):
+    """Count the bits of each difference in Python."""
+    for i, query in enumerate(queries):
+        bits = [(int(query) ^ int(other)).bit_count() for other in stored]
+        distance[i] = min(bits, default=65)
+        position[i] = bits.index(min(bits)) if bits else -1
+
+
+def hash_pairs(hashes, radius, out):
+    """List every pair."""
+    words = [int(word) for word in hashes]
+    n = len(words)
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n) if (words[i] ^ words[j]).bit_count() <= radius]
+    for row, pair in enumerate(pairs[: len(out)]):
+        out[row] = pair
+    return len(pairs)
+
+
+def luma_counts(luma, histogram):
+    """Count values, and sum the Laplacian of the inside."""
+    histogram[:] = [(luma == value).sum() for value in range(256)]
+    grey = luma.astype(np.int64)
+    inside = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return int(np.abs(inside).sum())
+
+
+def opponent_moments(pixels, step, out):
+    """Average blocks of each step-th row, then take mean and variance."""
+    wide = min(step, pixels.shape[1])
+    columns = pixels.shape[1] // wide
+    rows = pixels[::step, : columns * wide].astype(float)
+    red, green, blue = np.moveaxis(rows.reshape(len(rows), columns, wide, 3).mean(axis=2), 2, 0)
+    rg, yb = red - green, (red + green) / 2 - blue
+    out[:] = rg.mean(), yb.mean(), rg.var(), yb.var()
+
+
+def exp2_sums(product, row_scale, column_scale, row_bias, column_bias, own, row, column, span):
+    """Build the whole matrix of exponents in float64, and sum its powers of two without each row's own column."""
+    exponent = product * np.outer(row_scale, column_scale).astype(float) + np.add.outer(row_bias, column_bias)
+    power = 2.0**exponent
+    for i in range(len(power)):
+        if 0 <= i + own < power.shape[1]:
+            power[i, i + own] = 0
+    row[:], column[:] = power.sum(axis=1), power.sum(axis=0)
+    span[:] = np.rint(exponent).min(), np.rint(exponent).max()

@@ -61,9 +61,9 @@ def is_due_at_end(engine: Engine) -> bool:
 def load(engine: Engine, saved: Checkpoint) -> None:
     """Restore sums and gates as they were right after a checkpoint."""
     if "pairs" in saved.sums:
-        engine.pairs = PairMoments.from_arrays(engine.pool.sums(saved.sums["pairs"]))
+        engine.sums.pairs = PairMoments.from_arrays(engine.pool.sums(saved.sums["pairs"]))
     if "labels" in saved.sums:
-        engine.labels = ClassMoments.from_arrays(engine.pool.sums(saved.sums["labels"]))
+        engine.sums.labels = ClassMoments.from_arrays(engine.pool.sums(saved.sums["labels"]))
     gate = _models(engine, (saved.ridges[0], saved.ridges[1]), saved.warming)
     gate.caption = Threshold(**saved.caption) if saved.caption else None
     gate.classes = {int(label): Threshold(**value) for label, value in saved.classes.items()}
@@ -105,19 +105,19 @@ def run(engine: Engine, final: bool = False) -> None:
 def _models(engine: Engine, ridges: tuple[float, float], warming: bool) -> Gate:
     clean, table = engine.recipe.clean, engine.recipe.score
     gate = Gate(warming=warming, judge_captions=clean.captions, judge_labels=clean.labels)
-    if engine.pairs is not None and engine.pairs.n >= _MIN_ROWS and not warming:
-        gate.pairs = PairModel(engine.pairs, table, ridges)
-    if engine.labels is not None and engine.labels.count.sum() >= _MIN_ROWS and (engine.labels.count > 0).sum() > 1:
-        gate.labels = LabelModel(engine.labels, table)
+    pairs, labels = engine.sums.pairs, engine.sums.labels
+    if pairs is not None and pairs.n >= _MIN_ROWS and not warming:
+        gate.pairs = PairModel(pairs, table, ridges)
+    if labels is not None and labels.count.sum() >= _MIN_ROWS and (labels.count > 0).sum() > 1:
+        gate.labels = LabelModel(labels, table)
     return gate
 
 
 def _save_sums(engine: Engine) -> dict[str, str]:
     step, sums = engine.state.step, {}
-    if engine.pairs is not None:
-        sums["pairs"] = engine.writer.save_sums(step, engine.pairs.arrays())
-    if engine.labels is not None:
-        sums["labels"] = engine.writer.save_sums(step, engine.labels.arrays())
+    for name, part in (("pairs", engine.sums.pairs), ("labels", engine.sums.labels)):
+        if part is not None:
+            sums[name] = engine.writer.save_sums(step, part.arrays())
     return sums
 
 

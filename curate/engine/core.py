@@ -18,7 +18,7 @@ from curate.engine.state import SourceState, State
 from curate.neighbors import KeptIndex
 from curate.pool import Pool, Writer, vectors
 from curate.recipe import Recipe
-from curate.scoring.moments import ClassMoments, PairMoments
+from curate.scoring.statistics import Statistics
 from curate_kernels.arrays import B1, F16, F32, U8
 from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.protocols import StreamSelector
@@ -36,8 +36,7 @@ class Engine:
         self.index = KeptIndex(recipe.limits.memory_gb)
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
-        self.pairs: PairMoments | None = None
-        self.labels: ClassMoments | None = None
+        self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes)}
         self._ready = False
 
@@ -197,15 +196,7 @@ class Engine:
 
     def count(self, rows: Rows) -> tuple[int, int]:
         """Add rows to the sums and to the caption model; return how many pairs and labelled rows they held."""
-        at, labelled = rows.has_text, rows.label >= 0
-        if at.any():
-            if self.pairs is None:
-                self.pairs = PairMoments.zeros(rows.image.shape[1], rows.text.shape[1])
-            self.pairs.add(rows.image[at], rows.text[at])
-            if self.gate.pairs is not None:
-                self.gate.pairs.add(*self.gate.pairs.project(rows.image[at], rows.text[at]))
-        if labelled.any():
-            if self.labels is None:
-                self.labels = ClassMoments.zeros(rows.image.shape[1])
-            self.labels.add(rows.image[labelled], rows.label[labelled], len(self.state.classes))
-        return int(at.sum()), int(labelled.sum())
+        at = rows.has_text
+        if at.any() and self.gate.pairs is not None:
+            self.gate.pairs.add(*self.gate.pairs.project(rows.image[at], rows.text[at]))
+        return self.sums.update(rows.image, rows.text, at, rows.label, len(self.state.classes))
