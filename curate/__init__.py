@@ -4,7 +4,9 @@
 
     curate.grow("scrape/", "pool")                                  # decide every sample, with a reason
     curate.Pool.open("pool").frame(["key", "decision", "reason"])   # read the decisions
+    curate.score_pool("pool", ["vinfo", "density"])                 # add scores as columns
     curate.select(x, method="kcenter", budget=0.05).index           # the same selectors on plain arrays
+    curate.score(x, "density")["density"]                           # the same scores on plain arrays
     curate.read_manifest("subset/")                                 # what a trainer reads
 
 Attributes are loaded on first use: `import curate` imports nothing heavy.
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from curate.pool import Pool as Pool
     from curate.recipe import Recipe as Recipe
     from curate.recipe import load_recipe as load_recipe
+    from curate.scores.arrays import score as score
+    from curate.scores.pools import score_pool as score_pool
+    from curate.scores.registry import scores as scores
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
     from curate_selectors.registry import methods as methods
@@ -35,6 +40,9 @@ _LAZY = {
     "load_recipe": "curate.recipe",
     "methods": "curate_selectors.registry",
     "read_manifest": "curate.manifest",
+    "score": "curate.scores.arrays",
+    "score_pool": "curate.scores.pools",
+    "scores": "curate.scores.registry",
     "select": "curate.selection",
     "select_from_pool": "curate.selection",
     "why": "curate.engine.explain",
@@ -47,6 +55,9 @@ __all__ = [
     "load_recipe",
     "methods",
     "read_manifest",
+    "score",
+    "score_pool",
+    "scores",
     "select",
     "select_from_pool",
     "why",

@@ -150,8 +150,59 @@ def info(
 
 
 @app.command()
-def methods(as_json: AsJson = False) -> None:
-    """List every selector."""
+def score(
+    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    name: Annotated[
+        list[str] | None, typer.Option(help="Score; `curate methods --scores` lists them. May be repeated.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The metadata column of `--name column`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the score, KEY=VALUE. May be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute scores of every row of a pool, admitted or refused, and keep them as columns."""
+    from curate.scores.pools import score_pool
+
+    params = dict(_setting(text) for text in settings or [])
+    if column is not None:
+        params["column"] = column
+    done = score_pool(pool, name or ["vinfo"], target=target, params=params)
+    _answer(dataclasses.asdict(done), as_json, _scored)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return KEY and VALUE of KEY=VALUE; numbers and true/false are what they look like, all else is text."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        from curate.errors import UsageError
+
+        raise UsageError(f"--set {text!r} is not understood; write KEY=VALUE")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return key, value
+    return key, value if isinstance(parsed, (dict, list)) or parsed is None else parsed
+
+
+def _scored(done: dict[str, Any]) -> Iterator[Table]:
+    yield _table("scored", {k: done[k] for k in ("pool", "version", "rows", "seconds")})
+    shown = {name: f"{v['rows']} rows, mean {v['mean']:g}" for name, v in done["columns"].items()}
+    yield _table("columns", shown)
+
+
+@app.command()
+def methods(
+    scores: Annotated[bool, typer.Option("--scores", help="List every score instead of every selector.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every selector, or every score."""
+    if scores:
+        _list_scores(as_json)
+        return
     from curate_selectors.registry import methods as listed
 
     rows = listed()
@@ -164,6 +215,22 @@ def methods(as_json: AsJson = False) -> None:
     for row in rows:
         needs = ", ".join(row["needs"]) or "nothing"
         table.add_row(row["name"], ", ".join(row["kind"]), needs, row["summary"], row["paper"])
+    _console(False).print(table)
+
+
+def _list_scores(as_json: bool) -> None:
+    from curate.scores.registry import scores as listed
+
+    if as_json:
+        typer.echo(json.dumps(listed()))
+        return
+    from rich.table import Table
+
+    table = Table("score", "column", "unit", "higher means", "needs", box=None, header_style="bold")
+    for row in listed():
+        for i, column in enumerate(row["columns"]):
+            name, needs = ("", "") if i else (row["name"], ", ".join(row["needs"]))
+            table.add_row(name, column["name"], column["unit"], column["higher"], needs)
     _console(False).print(table)
 
 

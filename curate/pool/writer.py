@@ -10,10 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from curate.errors import PoolError, PoolLockedError
 from curate.files import atomic_write, canonical_json
 from curate.pool.reader import Pool
 from curate.pool.schema import STATE_PROPERTY, table_schema
+from curate_kernels.arrays import F32
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,21 +134,26 @@ class Writer:
 
         changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
         """
-        import lance
+        return self._compacted(self._transact(pool, _rewritten(pool, changes), state))
 
-        dataset, at = pool.dataset, 0
-        fragments, modified = [], set()
-        for fragment in dataset.get_fragments():
-            count = fragment.count_rows()
-            part = changes.slice(at, count)
-            at += count
-            updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
-            fragments.append(updated)
-            modified.update(fields)
-        operation = lance.LanceOperation.Update(
-            updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
-        )
-        return self._compacted(self._transact(pool, operation, state))
+    def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
+        """Commit score columns, (n,) float32 in order of arrival, null where NaN. Changes no statistics.
+
+        A killed process leaves at most columns of nulls, which the next call fills.
+        """
+        import lance
+        import pyarrow as pa
+
+        new = [pa.field(name, pa.float32()) for name in columns if name not in pool.columns]
+        if new:
+            pool.dataset.add_columns(pa.schema(new))
+            pool = Pool.open(self.path)
+        values = {name: pa.array(column, mask=np.isnan(column)) for name, column in columns.items()}
+        changes = pa.table({"uid": pa.array(pool.frame(["uid"])["uid"].to_list(), pa.string()), **values})
+        if not changes.num_rows:
+            return pool
+        dataset = lance.LanceDataset.commit(pool.dataset, _rewritten(pool, changes), read_version=pool.version)
+        return self._compacted(Pool(self.path, dataset))
 
     def _transact(self, pool: Pool, operation: Any, state: dict[str, Any]) -> Pool:
         import lance
@@ -161,3 +169,21 @@ class Writer:
         if len(pool.dataset.get_fragments()) >= _COMPACT_ABOVE:
             pool.dataset.optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
         return Pool.open(self.path)
+
+
+def _rewritten(pool: Pool, changes: pa.Table) -> Any:
+    """Return the Lance operation that replaces columns of every row, fragment by fragment."""
+    import lance
+
+    at = 0
+    fragments, modified = [], set()
+    for fragment in pool.dataset.get_fragments():
+        count = fragment.count_rows()
+        part = changes.slice(at, count)
+        at += count
+        updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
+        fragments.append(updated)
+        modified.update(fields)
+    return lance.LanceOperation.Update(
+        updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
+    )

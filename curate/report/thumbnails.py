@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from curate.errors import DecodeError
 from curate.images import Pixels, decode
 from curate.report.text import clipped
 from curate.samples import content_hash
+from curate.stored import read_stored
 
 _SIDE = 128
 _QUALITIES = (82, 60, 40)
@@ -32,7 +31,7 @@ class Thumbnails:
     def picture(self, row: Mapping[str, Any]) -> tuple[str, str]:
         """Return (data URI, "") of a row of the pool, or ("", why there is no picture, in words)."""
         try:
-            data = self._read(row)
+            data = read_stored(row, self._roots)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             return "", _words(error.strerror or "cannot be read" if isinstance(error, OSError) else "no such path")
         if content_hash(data) != row["sha256"]:
@@ -48,17 +47,6 @@ class Thumbnails:
             return "", "left out, to keep this file small"
         self._left -= len(uri)
         return uri, ""
-
-    def _read(self, row: Mapping[str, Any]) -> bytes:
-        root = self._roots.get(row["source"])
-        if root is None or not row["path"]:
-            raise FileNotFoundError(None, "no stored image")
-        path = Path(root, row["path"])
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise OSError(None, "not a regular file")
-        with path.open("rb") as file:
-            file.seek(row["offset"] or 0)
-            return file.read(row["size"] or 0)
 
 
 def _as_jpeg(pixels: Pixels) -> bytes:

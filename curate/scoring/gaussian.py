@@ -82,11 +82,27 @@ class LinearGaussian:
         student_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
         return out
 
-    def leave_one_out(self, x: F32 | F64, y: F32 | F64) -> F64:
-        """Return log2 q(y | x) of rows that the sums have seen, each under all the others; exact, (m,) bits."""
-        leverage, quad = self._terms(x, y)
+    def leave_one_out(self, x: F32 | F64, y: F32 | F64, asked: F32 | F64 | None = None) -> F64:
+        """Return log2 q(y | x) of rows that the sums have seen, each under all the others; exact, (m,) bits.
+
+        asked: (m, d) other targets: log2 q(asked | x) of each, still without the row (x, y) itself. With h = x'Vx and
+        r = y - W'x of the full posterior, its residual is asked - W'x + h/(1-h) r, its scatter Psi - r r'/(1-h).
+        """
         out = np.empty(x.shape[0])
-        student_loo_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
+        if asked is None:
+            leverage, quad = self._terms(x, y)
+            student_loo_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
+            return out
+        off = x.astype(np.float64) - self._centre
+        leverage = self._own + np.square(off @ self._whiten_x.T).sum(axis=1)
+        rest = np.maximum(1.0 - leverage, 1e-9)
+        fitted = self._target + off @ self._weight
+        own = (y - fitted) @ self._whiten_y.T
+        other = (asked - fitted) @ self._whiten_y.T + (leverage / rest)[:, None] * own
+        left = np.maximum(rest - np.square(own).sum(axis=1), 1e-9)
+        quad = np.square(other).sum(axis=1) + np.square((other * own).sum(axis=1)) / left
+        student_log2(leverage / rest, quad, self.n - 1.0, y.shape[1], self._logdet, out)
+        out -= 0.5 * np.log2(left / rest)
         return out
 
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.errors import UsageError
 from curate.recipe import ScoreTable
 from curate.scoring.gaussian import LinearGaussian
 from curate.scoring.moments import PairMoments, principal_axes
-from curate_kernels.arrays import B1, F32, F64
+from curate_kernels.arrays import B1, F32, F64, I64, as_rows
 
 RIDGES = tuple(float(r) for r in np.logspace(-1, 2, 7))
 PAIR_COLUMNS = ("s0_text", "s1_text", "pvi_text", "s0_image", "s1_image", "pvi_image")
+
+RIDGE_ROWS = 2048  # that the ridges are chosen on
+_TILE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class PairModel:
         n = moments.n
         # At least four rows per predicting component and eight per predicted one.
         dims = [min(table.image_dims, moments.x.shape[0]), min(table.text_dims, moments.y.shape[0])]
-        p, q = (max(2, min(wanted, int(n) // 4)) for wanted in dims)
+        p, q = (min(wanted, max(2, int(n) // 4)) for wanted in dims)
         self._image = Basis.fit(n, moments.x, moments.xx, p)
         self._text = Basis.fit(n, moments.y, moments.yy, q)
         self._targets = max(1, min(table.target_dims, p, q, int(n) // 8))
@@ -140,6 +144,54 @@ class PairModel:
         }
         columns["pvi"] = (columns["pvi_text"] + columns["pvi_image"]) / 2
         return {name: value.astype(np.float32) for name, value in columns.items()}
+
+
+def pair_information(
+    image: F32, text: F32, table: ScoreTable, counted: B1 | None = None, trims: int = 1
+) -> dict[str, F32]:
+    """Return PAIR_COLUMNS and `pvi` of n pairs, each (n,) float32 bits: higher `pvi` means a better match.
+
+    image: (n, p), text: (n, d) float32; counted: (n,) bool, rows that the family learns from, all if not given
+    trims: how often the family is fitted again without the pairs that it finds uninformative (PVI < 0)
+    Rows that the last fit has seen are scored by exact leave-one-out, all others by the predictive.
+
+    Raises:
+        UsageError: image, text and counted differ in length.
+    """
+    image, text = as_rows(image, "image"), as_rows(text, "text")
+    n = image.shape[0]
+    counted = np.ones(n, dtype=np.bool_) if counted is None else counted
+    if text.shape[0] != n or counted.shape != (n,):
+        raise UsageError(f"image has {n} rows, text {text.shape[0]}, counted {counted.shape}; they must be the same")
+    columns = {name: np.full(n, np.nan, dtype=np.float32) for name in (*PAIR_COLUMNS, "pvi")}
+    seen = counted.copy()
+    moments = PairMoments.zeros(image.shape[1], text.shape[1])
+    for rows in _tiles(n):
+        moments.add(image[rows][seen[rows]], text[rows][seen[rows]])
+    for trim in range(trims + 1 if counted.any() else 0):
+        model = PairModel(moments, table)
+        sample = spread(np.flatnonzero(seen), RIDGE_ROWS)
+        model.choose_ridges(*model.project(image[sample], text[sample]))
+        for rows in _tiles(n):
+            for name, values in model.score(*model.project(image[rows], text[rows]), seen[rows]).items():
+                columns[name][rows] = values
+        if trim == trims or not columns["pvi"][counted].mean() > 0:
+            break  # a family that predicts no better than the marginal has nothing to choose by
+        fit = counted & (columns["pvi"] >= 0)
+        for change, sign in ((fit & ~seen, 1.0), (seen & ~fit, -1.0)):
+            for rows in _tiles(n):
+                moments.add(image[rows][change[rows]], text[rows][change[rows]], sign)
+        seen = fit
+    return columns
+
+
+def spread(rows: I64, most: int) -> I64:
+    """Return at most `most` of these rows, evenly spread over their order."""
+    return rows[np.unique(np.linspace(0, rows.size - 1, min(most, rows.size)).astype(np.int64))]
+
+
+def _tiles(n: int) -> list[slice]:
+    return [slice(low, low + _TILE) for low in range(0, n, _TILE)]
 
 
 def _with_intercept(n: float, centred: F64) -> F64:

@@ -1,0 +1,85 @@
+"""Scores on plain arrays: `curate.score`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from curate.errors import UsageError
+from curate.scores.registry import make_score
+from curate.scores.rows import Rows
+from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
+
+
+def score(
+    x: Any = None,
+    name: str = "vinfo",
+    *,
+    text: Any = None,
+    captions: Sequence[str | None] | None = None,
+    labels: Sequence[Any] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    target: Any = None,
+    target_labels: Sequence[Any] | None = None,
+    shared: bool | None = None,
+    **params: Any,
+) -> dict[str, F32]:
+    """Compute one score of plain arrays: {column: (n,) float32, NaN where a sample lacks what it needs}.
+
+    Args:
+        x: (n, d) image embeddings; rows are scaled to norm 1, zero rows count as missing. text: (n, t) of captions.
+        name: of `curate.scores()`; params are the fields of its dataclass.
+        captions, labels, columns: n values each, None where there is none.
+        target: (m, d) embeddings of samples like those that are wanted; target_labels: m labels of theirs.
+        shared: both embeddings lie in one space; by default if they have the same dimensions.
+
+    Raises:
+        UsageError: no such score or parameter, lengths differ, or something that the score needs is missing.
+        ValueError: an array has NaN, infinity or the wrong shape.
+    """
+    image = None if x is None else unit_rows(as_rows(x))
+    caption = None if text is None else unit_rows(as_rows(text, "text"))
+    parts = [image, caption, captions, labels, *(columns or {}).values()]
+    lengths = {len(part) for part in parts if part is not None}
+    if len(lengths) != 1:
+        raise UsageError(f"x, text, captions, labels and columns must have one length; they have {sorted(lengths)}")
+    names = sorted({str(label) for group in (labels, target_labels) for label in group or () if label is not None})
+    valid: B1 = np.ones(lengths.pop(), dtype=np.bool_) if image is None else np.asarray(image.any(axis=1))
+    if shared is None:
+        shared = image is not None and caption is not None and image.shape[1] == caption.shape[1]
+    rows = Rows(
+        n=valid.size,
+        image=image,
+        text=caption,
+        caption=captions,
+        label=None if labels is None else _numbers(labels, names),
+        classes=names,
+        valid=valid,
+        kept=valid,
+        counted=valid,
+        shared=shared,
+        columns=dict(columns or {}),
+        target=_target(target, target_labels, names),
+    )
+    return make_score(name, **params).compute(rows)
+
+
+def _numbers(labels: Sequence[Any], names: Sequence[str]) -> I64:
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([-1 if label is None else number[str(label)] for label in labels], dtype=np.int64)
+
+
+def _target(target: Any, labels: Sequence[Any] | None, names: Sequence[str]) -> Rows | None:
+    if target is None:
+        return None
+    wanted = unit_rows(as_rows(target, "target"))
+    if labels is not None and len(labels) != wanted.shape[0]:
+        raise UsageError(f"target has {wanted.shape[0]} rows and {len(labels)} labels")
+    return Rows(
+        n=wanted.shape[0],
+        image=wanted,
+        label=None if labels is None else _numbers(labels, names),
+        valid=np.asarray(wanted.any(axis=1)),
+    )

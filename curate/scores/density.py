@@ -1,0 +1,174 @@
+"""Density, novelty and closeness to a target set, measured against the kept samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.errors import UsageError
+from curate.scores.rows import Rows
+from curate.scoring import diversity, target
+from curate.scoring.nearest import nearest
+from curate.scoring.race import Race
+from curate_kernels.arrays import F32, F64
+
+
+def _kept(rows: Rows) -> F32:
+    kept = rows.images()[rows.kept & rows.valid]
+    if not kept.shape[0]:
+        raise UsageError("no sample is kept, so there is nothing to measure against")
+    return kept
+
+
+def _others(rows: Rows) -> F64:
+    """Return how many kept samples there are beside each valid one, at least 1."""
+    at = rows.valid
+    others: F64 = np.maximum(float((rows.kept & at).sum()) - rows.kept[at].astype(np.float64), 1.0)
+    return others
+
+
+def _near(rows: Rows, k: int) -> F32:
+    """Return the similarities (valid, k) to the nearest kept samples other than the row itself, padding -inf."""
+    at, kept = rows.valid, _kept(rows)
+    most = min(k + 1, kept.shape[0])
+    image = rows.images()[at]
+    inside = rows.kept[at]
+    out = np.full((image.shape[0], k), -np.inf, dtype=np.float32)
+    own, _ = nearest(kept, k=min(k, kept.shape[0]), exclude_self=True)
+    out[inside, : own.shape[1]] = own
+    if not inside.all():
+        foreign, _ = nearest(kept, image[~inside], k=most)
+        out[~inside, : min(k, most)] = foreign[:, :k]
+    return out
+
+
+@dataclass(frozen=True)
+class Density:
+    """hashes, bits: size of the sketch; its error falls with 1 / √hashes; seed."""
+
+    hashes: int = 1000
+    bits: int = 8
+    seed: int = 0
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return the sketched density of each sample among the kept ones, itself apart."""
+        kept, at = _kept(rows), rows.valid
+        race = Race.around(kept[:: max(1, kept.shape[0] // 65_536)], self.hashes, self.bits, self.seed)
+        race.add(kept)
+        mass = race.query(rows.images()[at]) - rows.kept[at]
+        return {"density": rows.fill(mass / _others(rows), at)}
+
+
+@dataclass(frozen=True)
+class KernelDensity:
+    """bandwidth: of the Gaussian, 0 for the median distance."""
+
+    bandwidth: float = 0.0
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return the exact kernel density of each sample among the kept ones, itself apart."""
+        from curate.scoring.density import kde, median_distance
+
+        kept, at = _kept(rows), rows.valid
+        width = self.bandwidth or median_distance(kept)
+        if not width > 0:
+            raise UsageError("all kept samples are equal, so no bandwidth can be taken from them; set bandwidth")
+        if at.sum() == kept.shape[0]:
+            mass = kde(kept, bandwidth=width, exclude_self=True)
+        else:
+            mass = kde(kept, rows.images()[at], bandwidth=width) - rows.kept[at]
+        return {"density_kde": rows.fill(mass / _others(rows), at)}
+
+
+@dataclass(frozen=True)
+class NeighborDensity:
+    """k: neighbours."""
+
+    k: int = 10
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return the mean cosine to the k nearest kept samples."""
+        from curate.scoring.density import knn_density
+
+        return {"density_knn": rows.fill(knn_density(_near(rows, self.k)), rows.valid)}
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Distance to the nearest other kept sample."""
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return 1 - cosine to the nearest other kept sample; 1 where there is none."""
+        near = _near(rows, 1)[:, 0]
+        return {"novelty": rows.fill(np.where(np.isfinite(near), np.clip(1.0 - near, 0.0, 2.0), 1.0), rows.valid)}
+
+
+@dataclass(frozen=True)
+class Leverage:
+    """ridge: σ² in units of the kept samples' mean eigenvalue."""
+
+    ridge: float = 0.01
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return ridge leverage and log-det gain; of kept samples against the others."""
+        kept = _kept(rows)
+        gram = _gram(kept)
+        ridge = self.ridge * float(np.trace(gram)) / gram.shape[0]
+        out = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("leverage", "logdet_gain")}
+        for inside in (True, False):
+            at = rows.valid & (rows.kept == inside)
+            if at.any():
+                value = diversity.ridge_leverage(rows.images()[at], gram, ridge, inside)
+                out["leverage"][at], out["logdet_gain"][at] = value, np.log1p(value)
+        return out
+
+
+def _gram(x: F32) -> F64:
+    gram = np.zeros((x.shape[1], x.shape[1]))
+    for low in range(0, x.shape[0], 8192):
+        part = x[low : low + 8192].astype(np.float64)
+        gram += part.T @ part
+    return gram
+
+
+@dataclass(frozen=True)
+class NormSim:
+    """2-norm and maximum of the similarities to a target set."""
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return both norms."""
+        wanted, at = rows.wanted().images(), rows.valid
+        image = rows.images()[at]
+        return {
+            "normsim_2": rows.fill(target.normsim_2(image, wanted), at),
+            "normsim_inf": rows.fill(target.normsim_inf(image, wanted), at),
+        }
+
+
+@dataclass(frozen=True)
+class Vas:
+    """Variance alignment with the target set's second moments."""
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return f' Σ_target f."""
+        wanted = rows.wanted().images()
+        return {"vas": rows.fill(target.vas(rows.images()[rows.valid], _gram(wanted), wanted.shape[0]), rows.valid)}
+
+
+@dataclass(frozen=True)
+class Importance:
+    """hashes, bits, seed: of the two sketches."""
+
+    hashes: int = 1000
+    bits: int = 8
+    seed: int = 0
+
+    def compute(self, rows: Rows) -> dict[str, F32]:
+        """Return log(p_target / p_kept) at each sample."""
+        kept, wanted, at = _kept(rows), rows.wanted().images(), rows.valid
+        raw = Race.around(kept[:: max(1, kept.shape[0] // 65_536)], self.hashes, self.bits, self.seed)
+        aim = Race(raw.centre, self.hashes, self.bits, self.seed, raw.offset)
+        raw.add(kept)
+        aim.add(wanted)
+        return {"importance": rows.fill(target.importance(rows.images()[at], aim, raw), at)}

@@ -1,0 +1,202 @@
+"""Scores of a pool: computed for every row that has what they need, and stored as columns beside the embeddings."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.errors import UsageError
+from curate.pool import Pool, Writer
+from curate.recipe import ScoreTable
+from curate.scores.registry import SCORES, make_score, score_entry
+from curate.scores.rows import Rows
+from curate.stored import PLACE, stored_pixels
+from curate_kernels.arrays import F32, U8, as_rows, unit_rows
+
+_READ = ("uid", "decision", "embedded", "counted", "caption", "label", "meta", *PLACE)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one scoring gave. columns: {name: {"rows": how many have a value, "mean": …}}."""
+
+    pool: str
+    version: int
+    rows: int
+    columns: dict[str, dict[str, float]]
+    seconds: float
+
+
+def score_pool(
+    pool: str | Path,
+    names: Sequence[str] = ("vinfo",),
+    *,
+    target: str | Path | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Scored:
+    """Compute scores of every row, admitted or refused, and add them to the pool as columns; embeddings stay.
+
+    names: of `curate.scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
+    params: fields of the score's dataclass; with several names, each takes those that it has.
+
+    A column that is there already is replaced. Raises UsageError for what does not exist or lacks what it needs, and
+    PoolLockedError while another process writes.
+    """
+    started = time.perf_counter()
+    made = _made(names, params or {})
+    found: dict[str, F32] = {}
+    with Writer(path := _there(pool)) as writer:
+        opened = Pool.open(path)
+        rows = pool_rows(opened, _needs(names), target)
+        for name, score in made.items():
+            for column, values in score.compute(rows).items():
+                found[_checked(column, name, opened)] = values
+        opened = writer.add_scores(opened, found)
+    seconds = round(time.perf_counter() - started, 3)
+    return Scored(str(pool), opened.version, opened.rows, {k: _summary(v) for k, v in found.items()}, seconds)
+
+
+def _there(pool: str | Path) -> Path:
+    return Pool.open(pool).path  # a Writer would make a folder for a pool that is not there
+
+
+def _made(names: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
+    if not names:
+        raise UsageError(f"no score was named; there are: {', '.join(SCORES)}")
+    if len(set(names)) == 1:
+        return {names[0]: make_score(names[0], **params)}
+    from dataclasses import fields
+
+    kinds = {name: _fields(name, fields) for name in names}
+    foreign = sorted(set(params) - set().union(*kinds.values()))
+    if foreign:
+        raise UsageError(f"none of {', '.join(names)} has a parameter {', '.join(foreign)}")
+    return {name: make_score(name, **{k: v for k, v in params.items() if k in kinds[name]}) for name in names}
+
+
+def _fields(name: str, fields: Callable[[Any], Any]) -> set[str]:
+    import importlib
+
+    module, _, cls = score_entry(name).target.partition(":")
+    return {f.name for f in fields(getattr(importlib.import_module(module), cls))}
+
+
+def _needs(names: Sequence[str]) -> set[str]:
+    return {word for name in names for need in score_entry(name).needs for word in need.split(" or ")}
+
+
+def _checked(column: str, score: str, pool: Pool) -> str:
+    """Return a column's name. Raises UsageError when it would overwrite what is no score."""
+    schema = pool.dataset.schema
+    if column in schema.names and str(schema.field(column).type) != "float":
+        raise UsageError(f"{score} would write the column {column!r}, which holds something else in this pool")
+    return column
+
+
+def _summary(values: F32) -> dict[str, float]:
+    known = values[np.isfinite(values)]
+    return {"rows": int(known.size), "mean": round(float(known.mean()), 5) if known.size else float("nan")}
+
+
+def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None) -> Rows:
+    """Return the rows of a pool with the parts that `needs` names, in order of arrival."""
+    state = pool.state()
+    table = pool.frame(_READ)
+    embedded = table["embedded"].to_numpy()
+    classes = list(state["classes"])
+    views = {"image", "text"} & needs
+    dims = sum(state[view]["dim"] for view in views if state.get(view))
+    limit = float(state["recipe"]["limits"]["memory_gb"])
+    if table.height * dims * 4 > limit * 1e9:
+        raise UsageError(
+            f"the embeddings of {table.height} rows take {table.height * dims * 4 / 1e9:.1f} GB, more than"
+            f" limits.memory_gb = {limit:g} in the pool's recipe"
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    return Rows(
+        n=table.height,
+        image=pool.embeddings("image") if "image" in needs else None,
+        text=pool.embeddings("text") if "text" in needs and "text" in pool.columns else None,
+        caption=table["caption"].to_list() if "caption" in needs else None,
+        label=np.array([number.get(name, -1) for name in table["label"].to_list()], dtype=np.int64),
+        classes=classes,
+        valid=embedded,
+        kept=(table["decision"] == "admit").to_numpy(),
+        counted=_counted(table),
+        shared=_shared(state),
+        table=ScoreTable(**state["recipe"]["score"]),
+        columns=_columns(table) if "column" in needs else {},
+        target=_target(target, pool, state) if target is not None else None,
+        pixels=partial(_pixels, table, state),
+        text_encoder=partial(_text_encoder, state),
+    )
+
+
+def _counted(table: pl.DataFrame) -> Any:
+    """Return the rows that models are fitted on: those in the engine's sums, or all kept ones where it keeps none."""
+    counted = table["counted"].to_numpy()
+    return counted if counted.any() else (table["decision"] == "admit").to_numpy()
+
+
+def _shared(state: Mapping[str, Any]) -> bool:
+    """Tell whether both encoders are the towers of one model."""
+    image, text = state["image"], state.get("text") or {"name": "", "dim": 0}
+    return bool(image["name"] == text["name"] != "builtin" and image["dim"] == text["dim"])
+
+
+def _columns(table: pl.DataFrame) -> dict[str, Sequence[Any]]:
+    """Return every metadata field of any row as a column, missing values as None."""
+    records = [json.loads(meta) if meta else {} for meta in table["meta"].to_list()]
+    names = sorted({name for record in records for name in record})
+    return {name: [record.get(name) for record in records] for name in names} | {"label": table["label"].to_list()}
+
+
+def _pixels(table: pl.DataFrame, state: Mapping[str, Any]) -> Iterator[U8 | None]:
+    roots = {name: source["root"] for name, source in state["sources"].items()}
+    rows = table.select(PLACE).iter_rows(named=True)
+    return stored_pixels(rows, roots, state["recipe"]["limits"]["max_pixels"])
+
+
+def _text_encoder(state: Mapping[str, Any]) -> Any:
+    from curate.encoders import default_text_encoder, load_text_encoder
+
+    name = (state.get("text") or {}).get("name") or default_text_encoder(state["image"]["name"])
+    encoder = load_text_encoder(name)
+    if encoder.dim != state["image"]["dim"]:
+        raise UsageError(
+            f"the text encoder {name!r} is not in the space of the images; prompts need an open_clip model"
+        )
+    return encoder
+
+
+def _target(path: str | Path, pool: Pool, state: Mapping[str, Any]) -> Rows:
+    """Return the target set: the admitted rows of another pool, or the rows of an .npy file."""
+    path = Path(path)
+    if path.suffix == ".npy":
+        try:
+            x = unit_rows(as_rows(np.load(path, allow_pickle=False), f"target {path}"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the target {path} cannot be read: {error}") from error
+        return Rows(n=x.shape[0], image=x)
+    other = Pool.open(path)
+    theirs = other.state()
+    if theirs["image"]["fingerprint"] != state["image"]["fingerprint"]:
+        raise UsageError(
+            f"the target pool {path} has another image encoder than {pool.path}: {theirs['image']['name']}"
+        )
+    number = {name: i for i, name in enumerate(state["classes"])}
+    labels = other.frame(["label"], where="decision = 'admit'")["label"].to_list()
+    return Rows(
+        n=len(labels),
+        image=other.embeddings("image", where="decision = 'admit'"),
+        label=np.array([number.get(name, -1) for name in labels], dtype=np.int64),
+        valid=np.ones(len(labels), dtype=np.bool_),
+    )

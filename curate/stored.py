@@ -1,0 +1,42 @@
+"""Images read again where a pool says that they lie."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from curate.errors import DecodeError
+from curate.images import Pixels, decode
+from curate.samples import content_hash
+
+PLACE = ("source", "path", "offset", "size", "sha256")  # columns of a pool that say where the bytes lie
+
+
+def read_stored(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes:
+    """Return a row's stored bytes, unchecked. row: PLACE by name; roots: {source id: what its paths are relative to}.
+
+    Raises OSError with the words for a user in `strerror`, or ValueError for a path that cannot be one.
+    """
+    root = roots.get(row["source"])
+    if root is None or not row["path"]:
+        raise FileNotFoundError(None, "no stored image")
+    path = Path(root, row["path"])
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        raise OSError(None, "not a regular file")
+    with path.open("rb") as file:
+        file.seek(row["offset"] or 0)
+        return file.read(row["size"] or 0)
+
+
+def stored_pixels(
+    rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str], max_pixels: int
+) -> Iterator[Pixels | None]:
+    """Yield every row's pixels, None where its file is gone, has changed since it was decided, or does not decode."""
+    for row in rows:
+        try:
+            data = read_stored(row, roots)
+            yield decode(data, max_pixels).pixels if content_hash(data) == row["sha256"] else None
+        except (OSError, ValueError, DecodeError):
+            yield None
