@@ -33,10 +33,11 @@ lint: $(STAMP) ## format, lint, types, imports
 check: lint test ## everything that must pass before a commit
 
 bench: $(STAMP) ## speed as ratios to named baselines
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 docs: $(STAMP) ## regenerate the generated documents
 	$(BIN)/python -m curate.recipe > docs/recipe.md
+	$(BIN)/python -m curate.scores.registry > docs/scores.md
 
 clean: ## remove what was built
 	rm -rf $(VENV) curate-demo dist build .mypy_cache .ruff_cache .pytest_cache

@@ -7,9 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from paired import paired
-
 import curate
+from benchmarks.paired import paired
 from curate.encoders import load_image_encoder, load_text_encoder
 from curate.errors import DecodeError
 from curate.images import decode

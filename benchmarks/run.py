@@ -1,78 +1,14 @@
-"""The kernels against named baselines, each pair in one run: `make bench`."""
+"""Every kernel against a named baseline, each pair in one run: `make bench`, or some areas: `… run density vinfo`."""
 
 from __future__ import annotations
 
-import faiss
-import numpy as np
-from paired import Ratio, paired
+import sys
+from importlib import import_module
 
-from curate.neighbors import KeptIndex
-from curate.scoring.gaussian import LinearGaussian
-from curate_kernels.arrays import F32, F64, unit_rows
-from curate_selectors.kcenter import KCenter
-from curate_selectors.types import Candidates
-
-
-def clustered(n: int, d: int, seed: int = 0) -> F32:
-    """Return unit rows in 1,000 Zipf-sized clusters."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(1000, d))
-    which = np.minimum(rng.zipf(1.3, n) - 1, 999)
-    return unit_rows((centres[which] + rng.normal(size=(n, d)) * 0.6).astype(np.float32))
-
-
-def plain_kcenter(x: F32, count: int) -> list[int]:
-    picks = [int(np.argmax(x @ x.mean(axis=0)))]
-    dist = 1.0 - x @ x[picks[0]]
-    for _ in range(count - 1):
-        picks.append(int(np.argmax(dist)))
-        np.minimum(dist, 1.0 - x @ x[picks[-1]], out=dist)
-    return picks
-
-
-def kcenter(n: int = 20_000, d: int = 512) -> Ratio:
-    x = clustered(n, d)
-    data = Candidates(n, x)
-    return paired(
-        f"kcenter {n} x {d}, 10 %", lambda: KCenter().select(data, n // 10, 0), lambda: plain_kcenter(x, n // 10)
-    )
-
-
-def search(n: int = 30_000, d: int = 512, b: int = 256) -> Ratio:
-    x, queries = clustered(n, d), clustered(b, d, seed=1)
-    index, flat = KeptIndex(), faiss.IndexFlatIP(d)
-    nothing, none = np.zeros((n, 0), np.float32), np.zeros(n, dtype=np.bool_)
-    index.add([str(i) for i in range(n)], x, nothing, none, [""] * n)
-    flat.add(x)
-    return paired(
-        f"search {b} in {n} x {d}, k = 4",
-        lambda: index.search(queries, nothing[:b], none[:b], [""] * b, 4, 0.05, 2.0),
-        lambda: flat.search(queries, 4),
-    )
-
-
-def leave_one_out(n: int = 5000, p: int = 256, d: int = 64, refits: int = 20) -> Ratio:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, p))
-    y = x[:, :d] + rng.normal(size=(n, d))
-    design: F64 = np.concatenate([np.ones((n, 1)), x], axis=1)
-    xx, xy, yy = design.T @ design, design.T @ y, y.T @ y
-
-    def ours() -> None:
-        LinearGaussian(n, xx, xy, yy, 1.0).leave_one_out(x, y)
-
-    def refitted() -> None:
-        for i in range(refits):
-            row, target = design[i : i + 1], y[i : i + 1]
-            family = LinearGaussian(n - 1, xx - row.T @ row, xy - row.T @ target, yy - target.T @ target, 1.0)
-            family.predictive(x[i : i + 1], target)
-
-    ratio = paired(f"leave-one-out {n} x {p} -> {d}", ours, refitted)
-    scale = n / refits
-    return Ratio(ratio.name, ratio.ours, ratio.baseline * scale, [r * scale for r in ratio.ratios])
-
+AREAS = ("search", "vinfo", "density", "difficulty", "images")
 
 if __name__ == "__main__":
     print(f"{'':32} {'ours':>11} {'baseline':>11}   {'ratio':>8}  (spread)")
-    for benchmark in (kcenter, search, leave_one_out):
-        print(benchmark().line(), flush=True)
+    for area in sys.argv[1:] or AREAS:
+        for benchmark in import_module(f"benchmarks.kernels.{area}").BENCHMARKS:
+            print(benchmark().line(), flush=True)

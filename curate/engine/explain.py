@@ -6,19 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from curate.engine.gate import SCORE_COLUMNS
 from curate.pool import Pool, vectors
 
 _PLACE = ("uid", "key", "source", "path", "offset", "size", "width", "height", "format", "caption", "label", "group")
-_SCORES = (
-    "gain",
-    "gain_image",
-    "gain_text",
-    "quality_contrast",
-    "quality_sharpness",
-    "pvi_arrival",
-    "s1_label_arrival",
-)
 _SENTENCES = {
     "admitted": "it is decodable, new, and passed every gate",
     "warmup": "it is held back until the caption gate has seen enough pairs; the next checkpoint decides",
@@ -55,7 +45,7 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     }
     if row["detail"]:
         answer["detail"] = row["detail"]
-    answer["scores"] = {name: round(row[name], 5) for name in (*_SCORES, *SCORE_COLUMNS) if row.get(name) is not None}
+    answer["scores"] = {name: round(value, 5) for name, value in row.items() if isinstance(value, float)}
     answer["thresholds"] = _thresholds(row, state)
     if row["duplicate_of"]:
         answer["duplicate_of"] = _twin(pool, row)

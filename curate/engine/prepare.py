@@ -10,6 +10,7 @@ from curate.cleaning import Quality, measure, refusal
 from curate.encoders import ImageEncoder
 from curate.engine.arrivals import Arrival
 from curate.errors import DecodeError
+from curate.hashing import phash
 from curate.images import decode, pixel_hash
 from curate.recipe import Recipe
 from curate_kernels.arrays import U8
@@ -33,6 +34,7 @@ class Prepared:
     pixel_hash: str = ""
     quality: Quality | None = None
     crop: U8 | None = None
+    phash: str = ""
 
 
 def prepare(arrival: Arrival, encoder: ImageEncoder, recipe: Recipe) -> Prepared:
@@ -51,6 +53,7 @@ def prepare(arrival: Arrival, encoder: ImageEncoder, recipe: Recipe) -> Prepared
         height=image.height,
         format=image.format,
         pixel_hash=pixel_hash(image.pixels),
+        phash=f"{phash(image.pixels):016x}",
         quality=quality,
         crop=encoder.prepare(image.pixels),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from curate.engine.decisions import HOLD, Judged, append_history, history_entry
 from curate.engine.gate import SCORE_COLUMNS, Gate
 from curate.engine.state import State
-from curate.pool import table_schema
+from curate.pool import QUALITY, table_schema
 from curate_kernels.arrays import F16, F32
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
         "batch": np.full(len(batch), state.batches, dtype=np.int32),
         "sha256": [p.arrival.sha256 for p in batch],
         "pixel_hash": [p.pixel_hash for p in batch],
+        "phash": [p.phash or None for p in batch],
         "width": [p.width for p in batch],
         "height": [p.height for p in batch],
         "format": [p.format for p in batch],
@@ -67,13 +68,14 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
         "gain": nullable(np.where(held, np.nan, decision.gain)),
         "gain_image": nullable(np.where(held, np.nan, decision.gain_image)),
         "gain_text": nullable(np.where(held, np.nan, decision.gain_text)),
-        "quality_contrast": [p.quality.contrast if p.quality else None for p in batch],
-        "quality_sharpness": [p.quality.sharpness if p.quality else None for p in batch],
         "pvi_arrival": nullable(scores["pvi"]),
         "s1_label_arrival": nullable(scores["s1_label"]),
         "image": fixed_lists(judged.image),
     }
     columns |= {name: nullable(scores[name]) for name in SCORE_COLUMNS}
+    for name in QUALITY:
+        field = name.removeprefix("quality_")
+        columns[name] = [getattr(p.quality, field) if p.quality else None for p in batch]
     columns |= {
         n: [getattr(s, n) for s in samples]
         for n in ("source", "key", "path", "offset", "size", "caption", "label", "group")

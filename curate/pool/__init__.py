@@ -8,7 +8,7 @@ The Lance commit is the only commit point. A state file that no version names is
 """
 
 from curate.pool.reader import Pool
-from curate.pool.schema import STATE_PROPERTY, VIEWS, table_schema, vectors
+from curate.pool.schema import QUALITY, STATE_PROPERTY, VIEWS, table_schema, vectors
 from curate.pool.writer import Writer
 
-__all__ = ["STATE_PROPERTY", "VIEWS", "Pool", "Writer", "table_schema", "vectors"]
+__all__ = ["QUALITY", "STATE_PROPERTY", "VIEWS", "Pool", "Writer", "table_schema", "vectors"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 STATE_PROPERTY = "curate.state"  # of a Lance transaction: the name of the engine state that it leads to
 VIEWS = ("image", "text")
+QUALITY = tuple(
+    f"quality_{name}" for name in ("contrast", "sharpness", "brightness", "entropy", "colourfulness", "clipped")
+)
 
 
 def table_schema(image_dim: int) -> pa.Schema:
@@ -20,13 +23,14 @@ def table_schema(image_dim: int) -> pa.Schema:
     import pyarrow as pa
 
     text, f32 = pa.string(), pa.float32()
-    scores = ["gain", "gain_image", "gain_text", "quality_contrast", "quality_sharpness", "pvi", "pvi_arrival"]
+    scores = ["gain", "gain_image", "gain_text", *QUALITY, "pvi", "pvi_arrival"]
     scores += [f"{kind}_{view}" for view in ("text", "image", "label") for kind in ("s0", "s1", "pvi")]
     scores += ["s1_label_arrival"]
     columns: list[tuple[str, pa.DataType]] = [
         ("uid", text), ("row", pa.int64()), ("batch", pa.int32()),
         ("source", text), ("key", text), ("path", text), ("offset", pa.int64()), ("size", pa.int64()),
-        ("sha256", text), ("pixel_hash", text), ("width", pa.int32()), ("height", pa.int32()), ("format", text),
+        ("sha256", text), ("pixel_hash", text), ("phash", text),
+        ("width", pa.int32()), ("height", pa.int32()), ("format", text),
         ("caption", text), ("caption_original", text), ("label", text), ("group", text), ("meta", text),
         ("decision", text), ("reason", text), ("detail", text), ("duplicate_of", text), ("history", text),
         ("embedded", pa.bool_()), ("counted", pa.bool_()),

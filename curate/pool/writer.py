@@ -111,6 +111,7 @@ class Writer:
         """Commit a batch's rows together with the state that they lead to."""
         import lance
 
+        rows = rows.select([name for name in rows.column_names if name in pool.columns])  # a pool of an older version
         name = self._save(state["step"], canonical_json(state), ".json")
         dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties={STATE_PROPERTY: name})
         appended = Pool(self.path, dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import polars as pl
 from curate.errors import UsageError
 from curate.pool import Pool, Writer
 from curate.recipe import ScoreTable
-from curate.scores.registry import SCORES, make_score, score_entry
+from curate.scores.registry import SCORES, make_score, parameters, score_entry
 from curate.scores.rows import Rows
 from curate.stored import PLACE, stored_pixels
 from curate_kernels.arrays import F32, U8, as_rows, unit_rows
@@ -73,20 +73,11 @@ def _made(names: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"no score was named; there are: {', '.join(SCORES)}")
     if len(set(names)) == 1:
         return {names[0]: make_score(names[0], **params)}
-    from dataclasses import fields
-
-    kinds = {name: _fields(name, fields) for name in names}
-    foreign = sorted(set(params) - set().union(*kinds.values()))
+    kinds = {name: parameters(name) for name in names}
+    foreign = sorted(set(params) - {key for keys in kinds.values() for key in keys})
     if foreign:
         raise UsageError(f"none of {', '.join(names)} has a parameter {', '.join(foreign)}")
     return {name: make_score(name, **{k: v for k, v in params.items() if k in kinds[name]}) for name in names}
-
-
-def _fields(name: str, fields: Callable[[Any], Any]) -> set[str]:
-    import importlib
-
-    module, _, cls = score_entry(name).target.partition(":")
-    return {f.name for f in fields(getattr(importlib.import_module(module), cls))}
 
 
 def _needs(names: Sequence[str]) -> set[str]:
