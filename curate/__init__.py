@@ -22,6 +22,10 @@ from curate.version import __version__
 if TYPE_CHECKING:
     from curate.engine.explain import why as why
     from curate.engine.grow import grow as grow
+    from curate.engine.timeline import diff as diff
+    from curate.engine.timeline import log as log
+    from curate.engine.timeline import rollback as rollback
+    from curate.engine.timeline import tag as tag
     from curate.manifest import read_manifest as read_manifest
     from curate.pool import Pool as Pool
     from curate.recipe import Recipe as Recipe
@@ -36,30 +40,38 @@ if TYPE_CHECKING:
 _LAZY = {
     "Pool": "curate.pool",
     "Recipe": "curate.recipe",
+    "diff": "curate.engine.timeline",
     "grow": "curate.engine.grow",
     "load_recipe": "curate.recipe",
+    "log": "curate.engine.timeline",
     "methods": "curate_selectors.registry",
     "read_manifest": "curate.manifest",
+    "rollback": "curate.engine.timeline",
     "score": "curate.scores.arrays",
     "score_pool": "curate.scores.pools",
     "scores": "curate.scores.registry",
     "select": "curate.selection",
     "select_from_pool": "curate.selection",
+    "tag": "curate.engine.timeline",
     "why": "curate.engine.explain",
 }
 __all__ = [
     "Pool",
     "Recipe",
     "__version__",
+    "diff",
     "grow",
     "load_recipe",
+    "log",
     "methods",
     "read_manifest",
+    "rollback",
     "score",
     "score_pool",
     "scores",
     "select",
     "select_from_pool",
+    "tag",
     "why",
 ]
 

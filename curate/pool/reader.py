@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from curate.errors import KeyNotFoundError, PoolError, UsageError
-from curate.pool.schema import STATE_PROPERTY, VIEWS, vectors
+from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, VIEWS, vectors
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -150,16 +150,24 @@ class Pool:
     def state_name(self) -> str:
         """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""
         for version in range(self.version, 0, -1):
-            try:
-                transaction = self.dataset.read_transaction(version)
-            except (ValueError, OSError) as error:
-                raise PoolError(
-                    f"the pool at {self.path} lost the transaction of version {version}: {error}"
-                ) from error
-            properties = transaction.transaction_properties if transaction is not None else None
-            if properties and STATE_PROPERTY in properties:
+            properties = self._properties(version)
+            if STATE_PROPERTY in properties:
                 return str(properties[STATE_PROPERTY])
         raise PoolError(f"no version of the pool at {self.path} names an engine state; it is not one of ours")
+
+    def event(self, version: int) -> dict[str, Any]:
+        """Return what the commit of a version did: {"what": …} and its figures."""
+        properties = self._properties(version)
+        if EVENT_PROPERTY in properties:
+            return dict(json.loads(properties[EVENT_PROPERTY]))
+        return {"what": "commit" if STATE_PROPERTY in properties else "layout"}
+
+    def _properties(self, version: int) -> dict[str, str]:
+        try:
+            transaction = self.dataset.read_transaction(version)
+        except (ValueError, OSError) as error:
+            raise PoolError(f"the pool at {self.path} lost the transaction of version {version}: {error}") from error
+        return dict((transaction.transaction_properties if transaction is not None else None) or {})
 
     def sums(self, name: str) -> dict[str, Any]:
         """Return the named arrays that `Writer.save_sums` saved under this name."""

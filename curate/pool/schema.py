@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STATE_PROPERTY = "curate.state"  # of a Lance transaction: the name of the engine state that it leads to
+EVENT_PROPERTY = "curate.event"  # what the commit did, as JSON
 VIEWS = ("image", "text")
 QUALITY = tuple(
     f"quality_{name}" for name in ("contrast", "sharpness", "brightness", "entropy", "colourfulness", "clipped")

@@ -15,7 +15,7 @@ import numpy as np
 from curate.errors import PoolError, PoolLockedError
 from curate.files import atomic_write, canonical_json
 from curate.pool.reader import Pool
-from curate.pool.schema import STATE_PROPERTY, table_schema
+from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate_kernels.arrays import F32
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ class Writer:
         if foreign:
             raise PoolError(f"{self.path} holds other things ({', '.join(foreign[:3])}); give the pool a new folder")
         self.remove_orphans(-1)
-        name = self._save(state["step"], canonical_json(state), ".json")
+        properties = self._properties(state, {"what": "created"})
         dataset = lance.write_dataset(
             table_schema(image_dim).empty_table(),
             str(self.path / "samples.lance"),
-            transaction_properties={STATE_PROPERTY: name},
+            transaction_properties=properties,
         )
         return Pool(self.path, dataset)
 
@@ -112,16 +112,24 @@ class Writer:
         import lance
 
         rows = rows.select([name for name in rows.column_names if name in pool.columns])  # a pool of an older version
-        name = self._save(state["step"], canonical_json(state), ".json")
-        dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties={STATE_PROPERTY: name})
+        admitted = sum(decision == "admit" for decision in rows.column("decision").to_pylist())
+        properties = self._properties(state, {"what": "batch", "rows": rows.num_rows, "admitted": admitted})
+        dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties=properties)
         appended = Pool(self.path, dataset)
         return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
 
     def touch(self, pool: Pool, state: dict[str, Any]) -> Pool:
-        """Commit a state without any rows."""
+        """Commit a state without any rows: sources were moved."""
         import lance
 
-        return self._transact(pool, lance.LanceOperation.Append([]), state)
+        return self._transact(pool, lance.LanceOperation.Append([]), self._properties(state, {"what": "moved"}))
+
+    def restore(self, pool: Pool, version: int, state: dict[str, Any]) -> Pool:
+        """Commit a version that equals an old one, with the state that belongs to it."""
+        import lance
+
+        properties = self._properties(state, {"what": "rollback", "equals": version})
+        return self._transact(pool, lance.LanceOperation.Restore(version), properties)
 
     def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
         """Add an embedding column, null for every row so far. Changes no statistics."""
@@ -135,14 +143,16 @@ class Writer:
 
         changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
         """
-        return self._compacted(self._transact(pool, _rewritten(pool, changes), state))
+        event: dict[str, Any] = {"what": "checkpoint", "rows": changes.num_rows}
+        if "decision" in changes.column_names:
+            event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
+        return self._compacted(self._transact(pool, _rewritten(pool, changes), self._properties(state, event)))
 
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
         """Commit score columns, (n,) float32 in order of arrival, null where NaN. Changes no statistics.
 
         A killed process leaves at most columns of nulls, which the next call fills.
         """
-        import lance
         import pyarrow as pa
 
         new = [pa.field(name, pa.float32()) for name in columns if name not in pool.columns]
@@ -153,15 +163,18 @@ class Writer:
         changes = pa.table({"uid": pa.array(pool.frame(["uid"])["uid"].to_list(), pa.string()), **values})
         if not changes.num_rows:
             return pool
-        dataset = lance.LanceDataset.commit(pool.dataset, _rewritten(pool, changes), read_version=pool.version)
-        return self._compacted(Pool(self.path, dataset))
+        event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
+        return self._compacted(self._transact(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
 
-    def _transact(self, pool: Pool, operation: Any, state: dict[str, Any]) -> Pool:
+    def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
+        """Save a state; return the transaction properties of the commit that it belongs to."""
+        name = self._save(state["step"], canonical_json(state), ".json")
+        return {STATE_PROPERTY: name, EVENT_PROPERTY: canonical_json(event).decode()}
+
+    def _transact(self, pool: Pool, operation: Any, properties: dict[str, str]) -> Pool:
         import lance
         from lance.dataset import Transaction
 
-        name = self._save(state["step"], canonical_json(state), ".json")
-        properties = {STATE_PROPERTY: name}
         transaction = Transaction(pool.version, operation, transaction_properties=properties)
         return Pool(self.path, lance.LanceDataset.commit(pool.dataset, transaction))
 

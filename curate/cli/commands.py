@@ -1,0 +1,152 @@
+"""Commands that make something: pools, scores, manifests, the demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curate.cli.app import app
+from curate.cli.show import AsJson, answer, draw, progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@app.command()
+def grow(
+    sources: Annotated[list[str], typer.Argument(help="Tars, image folders, or tables of paths.")],
+    pool: Annotated[Path, typer.Option(help="The pool's folder; made if there is none.")],
+    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Image encoder: builtin, open_clip:ARCH/PRETRAINED.")] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Caption encoder.")] = None,
+    path: Annotated[str | None, typer.Option(help="Column with the image paths.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
+    caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
+    change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
+    from curate.engine.grow import grow as run
+
+    given: dict[str, dict[str, Any]] = {
+        "source": {"path": path, "label": label, "caption": caption, "group": group},
+        "encode": {"image": encoder, "text": text_encoder},
+        "limits": {"batch_size": batch_size},
+    }
+    options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
+    with progress_bar("growing") as progress:
+        done = run(list(sources), pool, recipe=recipe, options=options, change_recipe=change_recipe, progress=progress)
+    answer(dataclasses.asdict(done), as_json, _grown)
+
+
+def _grown(done: dict[str, Any]) -> Iterator[Table]:
+    figures = {k: done[k] for k in ("pool", "version", "seen", "known", "admitted")}
+    figures["refused"] = sum(done["refused"].values())
+    figures["seconds"] = f"{done['seconds']} ({done['samples_per_second']} samples/s)"
+    yield draw("grown", figures)
+    if done["refused"]:
+        yield draw("refused", done["refused"])
+
+
+@app.command()
+def score(
+    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    name: Annotated[
+        list[str] | None, typer.Option(help="Score; `curate methods --scores` lists them. May be repeated.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The metadata column of `--name column`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the score, KEY=VALUE. May be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute scores of every row of a pool, admitted or refused, and keep them as columns."""
+    from curate.scores.pools import score_pool
+
+    params = dict(_setting(text) for text in settings or [])
+    if column is not None:
+        params["column"] = column
+    done = score_pool(pool, name or ["vinfo"], target=target, params=params)
+    answer(dataclasses.asdict(done), as_json, _scored)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return KEY and VALUE of KEY=VALUE; numbers and true/false are what they look like, all else is text."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        from curate.errors import UsageError
+
+        raise UsageError(f"--set {text!r} is not understood; write KEY=VALUE")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return key, value
+    return key, value if isinstance(parsed, (dict, list)) or parsed is None else parsed
+
+
+def _scored(done: dict[str, Any]) -> Iterator[Table]:
+    yield draw("scored", {k: done[k] for k in ("pool", "version", "rows", "seconds")})
+    shown = {name: f"{v['rows']} rows, mean {v['mean']:g}" for name, v in done["columns"].items()}
+    yield draw("columns", shown)
+
+
+@app.command()
+def select(
+    pool: Annotated[Path, typer.Argument(help="The pool to choose from.")],
+    out: Annotated[Path, typer.Option(help="Folder of the manifest.")],
+    method: Annotated[str | None, typer.Option(help="Selector; `curate methods` lists them.")] = None,
+    budget: Annotated[str | None, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
+    ] = "admitted",
+    as_json: AsJson = False,
+) -> None:
+    """Choose a subset of a pool and write it as a manifest."""
+    from curate.recipe import Recipe, load_recipe
+    from curate.selection import select_from_pool
+
+    given = {"method": method, "budget": budget, "seed": seed}
+    chosen = (load_recipe(recipe) if recipe else Recipe()).replace(
+        {"select": {key: value for key, value in given.items() if value is not None}}
+    )
+    done = select_from_pool(pool, out, candidates=source, **chosen.as_dict()["select"])
+    answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write images, pool, manifest and report.")] = Path("curate-demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on real images from installed packages, with planted errors, and show what was found."""
+    from curate.demo import run_demo
+
+    with progress_bar("demo") as bar:
+        done = run_demo(out, None if bar is None else lambda what, count, total: bar(count, total))
+    answer(dataclasses.asdict(done), as_json, _demonstrated)
+
+
+def _demonstrated(done: dict[str, Any]) -> Iterator[Table | str]:
+    from rich.table import Table
+
+    rows = done["truth"]
+    table = Table(*rows[0], box=None, header_style="bold", title="planted and found", title_justify="left")
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values()))
+    yield table
+    for made in done["collections"]:
+        grown, selected = made["grown"], made["selected"]
+        yield f"\n{made['name']}: {grown['seen']} seen, {grown['admitted']} admitted, {selected['selected']} selected"
+        yield f"  manifest {made['manifest']}\n  report   {made['report']}"
