@@ -30,6 +30,8 @@ def auc(bad: B1, worse: F64) -> float:
 
 
 def recall(bad: B1, worse: F64, lost: float) -> float:
+    if np.unique(worse).size == 2:  # a gate: what it catches at what it loses, as it stands
+        return float(worse[bad].mean())
     return float((worse[bad] > np.quantile(worse[~bad], 1 - lost)).mean())
 
 
@@ -51,14 +53,14 @@ def predicted_text(image: F32, text: F32) -> F32:
     return unit_rows((((x @ (half @ y)) - leverage * y) / (1 - leverage)).astype(np.float32))
 
 
-def caption_scores(image: F32, text: F32) -> Scores:
+def caption_scores(image: F32, text: F32, right: B1) -> Scores:
     guess, centred = predicted_text(image, text), unit_rows(text - text.mean(axis=0))
     cosine = np.einsum("ij,ij->i", guess, centred)
     found = {f"vinfo, {t} trims": -curate.score(image, "vinfo", text=text, trims=t)["pvi"] for t in (0, 1)}
     learned = curate.score(image, "vinfo-learned", text=text)
     return {
         "cosine of a linear map": -cosine,
-        "InfoGrowth's gate, cosine < .4": (cosine < 0.4).astype(float),
+        f"cosine < .4, which loses {(cosine[right] < 0.4).mean():.0%}": (cosine < 0.4).astype(float),
         "negCLIPLoss on the linear map": -curate.score(guess, "negclip", text=centred, temperature=0.07)["pvi_infonce"],
         **found,
         "vinfo-learned": -learned["pvi_learned"],
@@ -111,7 +113,7 @@ def main() -> None:
 
         def trial(rng: np.random.Generator, rate: float) -> tuple[Scores, B1]:
             source, bad = swapped(rng, image.shape[0], rate)
-            return caption_scores(image, text[source]), bad
+            return caption_scores(image, text[source], ~bad), bad
     else:
         names, label = np.unique(pool.frame(["label"], where=where)["label"].to_numpy(), return_inverse=True)
 

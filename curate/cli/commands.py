@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -30,6 +31,11 @@ def grow(
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on: take in shards as they appear in a folder.")] = False,
+    every: Annotated[float, typer.Option(help="With --follow: seconds between two looks.", min=0.1)] = 10.0,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="With --follow: serve Prometheus metrics on 127.0.0.1.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
@@ -41,9 +47,35 @@ def grow(
         "limits": {"batch_size": batch_size},
     }
     options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
+    if follow:
+        settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe}
+        _follow(sources, pool, settings, every, metrics_port, as_json)
+        return
     with progress_bar("growing") as progress:
         done = run(list(sources), pool, recipe=recipe, options=options, change_recipe=change_recipe, progress=progress)
     answer(dataclasses.asdict(done), as_json, _grown)
+
+
+def _follow(
+    sources: list[str], pool: Path, settings: dict[str, Any], every: float, port: int | None, as_json: bool
+) -> None:
+    """Grow until SIGINT or SIGTERM, which is how it is meant to end; print each round."""
+    from curate.engine.follow import follow
+    from curate.errors import UsageError
+
+    if len(sources) != 1:
+        raise UsageError(f"--follow takes one folder, and {len(sources)} sources were given")
+    rounds = 0
+
+    def status(figures: dict[str, Any]) -> None:
+        nonlocal rounds
+        if figures["rounds"] > rounds:
+            rounds = figures["rounds"]
+            line = json.dumps(figures) if as_json else ", ".join(f"{k} {v}" for k, v in figures.items())
+            typer.echo(line, err=not as_json)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        follow(sources[0], pool, every=every, status=status, metrics_port=port, **settings)
 
 
 def _grown(done: dict[str, Any]) -> Iterator[Table]:

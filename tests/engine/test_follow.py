@@ -1,0 +1,92 @@
+"""Shards that appear while we look."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from pictures import jpeg, picture, write_tar
+
+import curate
+from curate.engine.follow import Shards, follow
+from curate.errors import SourceError
+
+SMALL = {"limits": {"batch_size": 16}, "clean": {"captions": False, "labels": False}}
+
+
+def shard(path: Path, seeds: range) -> None:
+    write_tar(path, [(f"{i:03d}.jpg", jpeg(picture(i)[0])) for i in seeds])
+
+
+def test_a_shard_is_complete_when_it_stopped_changing(tmp_path: Path) -> None:
+    shards, path = Shards(tmp_path), tmp_path / "0.tar"
+    path.write_bytes(b"half")
+    assert shards.complete() == {}
+    path.write_bytes(b"half and the rest")
+    assert shards.complete() == {}
+    assert list(shards.complete()) == [path]
+
+
+def test_tables_beside_tars_are_no_shards(tmp_path: Path) -> None:
+    for name in ("0.tar", "0.parquet", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    shards = Shards(tmp_path)
+    shards.complete()
+    assert [path.name for path in shards.complete()] == ["0.tar"]
+
+
+def test_a_folder_that_is_gone_is_a_named_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot follow"):
+        follow(tmp_path / "nothing", tmp_path / "pool")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_shards_are_taken_in_as_they_appear_and_metrics_tell(tmp_path: Path) -> None:
+    source, pool, port = tmp_path / "in", tmp_path / "pool", free_port()
+    source.mkdir()
+    shard(source / "0.tar", range(4))
+    stop, seen, metrics = threading.Event(), [], []
+
+    def status(figures: dict[str, object]) -> None:
+        if figures["shards"] == 1 and not (source / "1.tar").exists():
+            shard(source / "1.tar", range(4, 9))
+        if figures["shards"] == 2:
+            metrics.append(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode())
+            stop.set()
+        seen.append(figures["rows"])
+
+    last = follow(source, pool, every=0.1, stop=stop, status=status, metrics_port=port, options=SMALL)
+    assert last is not None
+    assert last.total["rows"] == seen[-1] == 9
+    assert "curate_rows 9.0" in metrics[0]
+    assert "curate_shards 2.0" in metrics[0]
+    whole = tmp_path / "whole"
+    curate.grow(source, whole, options=SMALL)
+    columns = ["uid", "decision", "reason"]
+    assert curate.Pool.open(pool).frame(columns).equals(curate.Pool.open(whole).frame(columns))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_follower_cleanly(tmp_path: Path) -> None:
+    source, pool = tmp_path / "in", tmp_path / "pool"
+    source.mkdir()
+    shard(source / "0.tar", range(3))
+    command = [sys.executable, "-m", "curate", "grow", str(source), "--pool", str(pool), "--follow", "--every", "0.2"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout is not None
+        assert '"rows": 3' in process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert curate.Pool.open(pool).rows == 3
