@@ -3,17 +3,20 @@
 Gain (their eq. for the k-NN estimate): g(e) = (1/k) sum_{j in N_k(e)} (1 - cos(e, e_j)), N_k among everything kept
 before; the mean of the image's and the text's gain for pairs. Selection: w = clip(g / quantile_.99(g), 0, 1), then
 m draws without replacement with probability proportional to w.
+
+A gain frozen at arrival favours early samples; `InfoGrowth` corrects that (`drift.py`), `InfoGrowthReference` does not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from curate_kernels.admit import admit_batch
-from curate_kernels.arrays import F32, F64
+from curate_kernels.arrays import F32, F64, I64
 from curate_kernels.topk import push_topk
+from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.types import Batch, Candidates, Decision, Selection
@@ -72,7 +75,7 @@ class InfoGrowth:
             if gain.shape != (data.n,) or not np.isfinite(gain).all():
                 raise SelectorError(f"scores['gain'] must be {data.n} finite numbers; its shape is {gain.shape}")
         else:
-            gain = stream_gains(need_rows(data, "infogrowth"), self.k)
+            gain = self.gains(need_rows(data, "infogrowth"))
         top = float(np.quantile(gain, self.quantile)) if data.n else 1.0
         weight = np.clip(gain / top, 0.0, 1.0) if top > 0 else np.ones(data.n, dtype=np.float32)
         # Draws without replacement in proportion to w are the largest of log w + Gumbel noise (exponential race).
@@ -81,6 +84,49 @@ class InfoGrowth:
         index = np.argsort(-race, kind="stable")[:count].astype(np.int64)
         share = _inclusion(weight.astype(np.float64), count)
         return Selection(index, gain[index], np.ones(count, dtype=np.float32), share[index])
+
+    def gains(self, x: F32) -> F32:
+        """Return the gains of rows x (n, d) in the order given, corrected for drift."""
+        frozen = stream_gains(x, self.k)
+        size, at = np.arange(x.shape[0], dtype=np.int64), sample_rows(x.shape[0])
+        at = at[at >= self.k]  # earlier gains are measured against fewer neighbours than they have now
+        return Drift.fit(size[at], frozen[at], gains_now(x, at, self.k)).correct(size, frozen)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoGrowthReference(InfoGrowth):
+    """The published form: gains stay as they were at arrival (`scores["gain_arrival"]`, else from x in order)."""
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        """Sample `count` rows by the gain that each had when it arrived."""
+        if "gain_arrival" in data.scores:
+            data = replace(data, scores={"gain": data.scores["gain_arrival"]})
+        else:
+            data = replace(data, scores={k: v for k, v in data.scores.items() if k != "gain"})
+        return InfoGrowth.select(self, data, count, seed)
+
+    def gains(self, x: F32) -> F32:
+        """Return the gains of rows x (n, d) as they arrive in the order given."""
+        return stream_gains(x, self.k)
+
+
+def gains_now(x: F32, at: I64, k: int) -> F32:
+    """Return the gain (m,) of the rows `at` against all other rows of x (n, d): mean distance to the k nearest."""
+    out = np.empty(at.size, dtype=np.float32)
+    alive = np.ones(min(_TILE, x.shape[0]), dtype=np.bool_)
+    for start in range(0, at.size, _BLOCK):
+        rows = at[start : start + _BLOCK]
+        top = np.full((rows.size, k), -np.inf, dtype=np.float32)
+        found = np.full((rows.size, k), -1, dtype=np.int64)
+        for base in range(0, x.shape[0], _TILE):
+            sim = x[rows] @ x[base : base + _TILE].T
+            own = np.flatnonzero((rows >= base) & (rows < base + _TILE))
+            sim[own, rows[own] - base] = -np.inf
+            push_topk(sim, alive[: sim.shape[1]], base, top, found)
+        known = np.isfinite(top)
+        near = np.where(known, 1.0 - top, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        out[start : start + _BLOCK] = np.where(known.any(axis=1), near, 1.0)
+    return out
 
 
 def _inclusion(weight: F64, count: int) -> F32:

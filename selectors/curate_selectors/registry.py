@@ -26,7 +26,14 @@ METHODS: dict[str, Entry] = {
         ("stream", "subset"),
         ("gain or embeddings",),
         "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
-        "Sampling without replacement by information gain: mean distance to the k nearest kept samples.",
+        "Sampling without replacement by information gain: mean distance to the k nearest kept, drift corrected.",
+    ),
+    "infogrowth-reference": Entry(
+        "curate_selectors.infogrowth:InfoGrowthReference",
+        ("subset",),
+        ("gain or embeddings",),
+        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
+        "As published: sampling by the gain that each sample had when it arrived.",
     ),
     "kcenter": Entry(
         "curate_selectors.kcenter:KCenter",

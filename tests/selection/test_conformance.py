@@ -93,7 +93,7 @@ def test_every_check_has_a_selector_that_fails_it() -> None:
 
 
 def test_unknown_method_is_named_with_those_that_exist() -> None:
-    with pytest.raises(SelectorError, match="'magic'; there are: infogrowth, kcenter, random"):
+    with pytest.raises(SelectorError, match="'magic'; there are: infogrowth, infogrowth-reference, kcenter, random"):
         entry("magic")
 
 
