@@ -2,10 +2,12 @@
 
     python -m benchmarks.noise captions POOL [--seeds 5]
     python -m benchmarks.noise labels POOL [--seeds 5]
+    python -m benchmarks.noise outliers POOL --other POOL [--seeds 5]
 
 POOL was grown from a clean collection. Its admitted rows are read, noise is planted, and every score is fitted on the
 noisy rows themselves. AUC: the chance that a wrong sample scores worse than a right one. Recall: share of the wrong
-ones found where 5 % (captions) or 10 % (labels) of the right ones are lost.
+ones found where 5 % (captions) or 10 % (labels) of the right ones are lost. Outliers: .1 % of the rows come from another
+collection; average precision.
 """
 
 from __future__ import annotations
@@ -99,13 +101,46 @@ def table(kind: str, trial: Callable[[np.random.Generator, float], tuple[Scores,
             )
 
 
+def average_precision(bad: B1, worse: F64) -> float:
+    hit = bad[np.argsort(-worse, kind="stable")]
+    return float((np.cumsum(hit) / np.arange(1, hit.size + 1))[hit].mean())
+
+
+def outliers(image: F32, other: F32, seeds: int) -> None:
+    """Print the average precision with which each score finds a few rows of another collection."""
+    figures: dict[str, list[float]] = {}
+    count = image.shape[0] // 1000
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        x = np.concatenate([image, other[rng.choice(other.shape[0], count, replace=False)]])
+        x, bad = x[order := rng.permutation(x.shape[0])], order >= image.shape[0]
+        worse = {
+            "anomaly": curate.score(x, "anomaly")["anomaly"],
+            "novelty": curate.score(x, "novelty")["novelty"],
+            "density, sketched": -curate.score(x, "density")["density"],
+            "density, 10 neighbours": -curate.score(x, "density-knn")["density_knn"],
+            "leverage": curate.score(x, "leverage")["leverage"],
+            "vinfo-self, s0": curate.score(x, "vinfo-self")["s0_self"],
+        }
+        for name, values in worse.items():
+            figures.setdefault(name, []).append(average_precision(bad, values))
+    print("| score | average precision of .1 % outliers |\n|---|---|")
+    for name, precisions in figures.items():
+        print(f"| {name} | {np.mean(precisions):.3f} ± {np.std(precisions) / np.sqrt(max(seeds - 1, 1)):.3f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("captions", "labels"))
+    parser.add_argument("kind", choices=("captions", "labels", "outliers"))
     parser.add_argument("pool")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--other")
     given = parser.parse_args()
     pool = curate.Pool.open(given.pool)
+    if given.kind == "outliers":
+        other = curate.Pool.open(given.other).embeddings("image", where="embedded")
+        outliers(pool.embeddings("image", where="decision = 'admit'"), other, given.seeds)
+        return
     where = "embedded" if given.kind == "captions" else "embedded AND label IS NOT NULL"
     image = pool.embeddings("image", where=where)
     if given.kind == "captions":
