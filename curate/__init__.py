@@ -21,6 +21,7 @@ from curate.version import __version__
 
 if TYPE_CHECKING:
     from curate.engine.explain import why as why
+    from curate.engine.forget import forget as forget
     from curate.engine.grow import grow as grow
     from curate.engine.timeline import diff as diff
     from curate.engine.timeline import log as log
@@ -41,6 +42,7 @@ _LAZY = {
     "Pool": "curate.pool",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
+    "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
     "load_recipe": "curate.recipe",
     "log": "curate.engine.timeline",
@@ -60,6 +62,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "diff",
+    "forget",
     "grow",
     "load_recipe",
     "log",

@@ -56,7 +56,7 @@ class CleanTable:
     captions: bool = _key(True, "refuse pairs whose image and caption do not inform each other")
     labels: bool = _key(True, "refuse samples whose label does not fit their image")
     caption_loss: float = _key(0.05, "share of good pairs that the caption gate may lose", 0, 0.5)
-    label_loss: float = _key(0.05, "share of a class's good labels that the label gate may lose", 0, 0.5)
+    label_loss: float = _key(0.05, "share of all good labels that the label gate may lose", 0, 0.5)
     min_precision: float = _key(0.5, "a gate refuses no more than keeps this share of its refusals truly bad", 0, 1)
     warmup: int = _key(1000, "captioned rows before the caption gate opens; earlier rows are held back", 64)
     checkpoint_growth: float = _key(1.5, "everything is re-decided when the scored rows grew by this factor", 1.01)
@@ -74,7 +74,7 @@ class ScoreTable:
     image_dims: int = _key(512, "components of the image that predict", 2)
     text_dims: int = _key(384, "components of the caption that predict", 2)
     target_dims: int = _key(96, "components that are predicted, either way", 2)
-    label_dims: int = _key(256, "components of the image that predict the label", 2)
+    label_dims: int = _key(512, "components of the image that predict the label", 2)
     shrinkage: float = _key(0.1, "share of the within-class scatter replaced by its mean diagonal", 0, 1)
 
 

@@ -31,6 +31,9 @@ def grow(
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
+    guard: Annotated[
+        list[str] | None, typer.Option(help="Evaluation set (images or a pool) to keep out from here on. Repeatable.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on: take in shards as they appear in a folder.")] = False,
     every: Annotated[float, typer.Option(help="With --follow: seconds between two looks.", min=0.1)] = 10.0,
     metrics_port: Annotated[
@@ -48,11 +51,19 @@ def grow(
     }
     options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
     if follow:
-        settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe}
+        settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
         _follow(sources, pool, settings, every, metrics_port, as_json)
         return
     with progress_bar("growing") as progress:
-        done = run(list(sources), pool, recipe=recipe, options=options, change_recipe=change_recipe, progress=progress)
+        done = run(
+            list(sources),
+            pool,
+            recipe=recipe,
+            options=options,
+            change_recipe=change_recipe,
+            guard=guard or (),
+            progress=progress,
+        )
     answer(dataclasses.asdict(done), as_json, _grown)
 
 
@@ -155,6 +166,35 @@ def select(
     )
     done = select_from_pool(pool, out, candidates=source, **chosen.as_dict()["select"])
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])
+
+
+@app.command()
+def forget(
+    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    keys: Annotated[Path | None, typer.Option(help="A file with a key, SOURCE:KEY or uid a line.")] = None,
+    url_domain: Annotated[list[str] | None, typer.Option(help="Rows whose url is of this domain. Repeatable.")] = None,
+    sha256: Annotated[Path | None, typer.Option(help="A file with a SHA-256 of original bytes a line.")] = None,
+    refill: Annotated[bool, typer.Option(help="Let duplicates of forgotten rows take their place.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take rows out of data, index, statistics and history for good, and bar them from coming back."""
+    from curate.engine.forget import forget as take_down
+
+    with progress_bar("forgetting"):
+        done = take_down(pool, keys=_lines(keys), url_domains=url_domain or (), sha256=_lines(sha256), refill=refill)
+    answer(dataclasses.asdict(done), as_json, lambda d: [draw("forgotten", d)])
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Return the lines of a file that are not empty. Raises UsageError when it cannot be read."""
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        from curate.errors import UsageError
+
+        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 @app.command()

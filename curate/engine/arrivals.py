@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from curate.engine.state import SourceState
 from curate.pool import Pool
 from curate.samples import Sample, Source, content_hash, sample_uid
+
+if TYPE_CHECKING:
+    from curate.engine.forget import Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +27,23 @@ class Arrival:
 
 
 class Arrivals:
-    """Every undecided row of some sources, in order; what was decided before is counted in `known`.
+    """Every undecided row of some sources, in order; what was decided before is counted in `known`, what a takedown
+    keeps out in `barred`.
 
     A source whose listing is unchanged since the pool read it is entered at the saved position. Any other is
     compared row by row with what was decided: same source id, key and bytes are known.
     """
 
-    def __init__(self, sources: Sequence[Source], saved: Mapping[str, SourceState], pool: Pool | None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        saved: Mapping[str, SourceState],
+        pool: Pool | None,
+        bar: Bar | None = None,
+    ) -> None:
         self.known = 0
+        self.barred = 0
+        self._bar = bar
         self._sources = sources
         self._saved = dict(saved)
         self._pool = pool
@@ -54,6 +67,9 @@ class Arrivals:
             decided = _Decided(source.id, self._pool if saved else None)
             for position, sample in enumerate(source.rows(start), start + 1):
                 sha256 = content_hash(sample.data)
+                if self._bar is not None and self._bar.holds(sample.source, sample.key, sha256):
+                    self.barred += 1
+                    continue
                 names = self._names(sample, sha256, position)
                 # Entered at a position, only a row whose uid is taken can be known: it moved behind the position.
                 suspect = not entered or names[0] in self

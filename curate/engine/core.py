@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from curate.encoders import ImageEncoder, TextEncoder
+from curate.engine import guard
 from curate.engine.binding import bind_text_encoder
 from curate.engine.decisions import HOLD, Decided, Judged
 from curate.engine.gate import HELD, Gate, Rows
+from curate.engine.guard import Guard
 from curate.engine.prepare import Prepared
 from curate.engine.restore import load_index, restore
 from curate.engine.rows import batch_table
@@ -36,6 +38,7 @@ class Engine:
         self.index = KeptIndex(recipe.limits.memory_gb)
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
+        self.guard = Guard()
         self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes)}
         self._ready = False
@@ -44,6 +47,7 @@ class Engine:
         """Rebuild what a run works on; called before its first batch or checkpoint, so that a no-op stays cheap."""
         if not self._ready:
             restore(self)
+            self.guard = guard.load(self)
             self._ready = True
 
     def rebuild(self) -> None:
@@ -120,10 +124,12 @@ class Engine:
         rows = self.gate_rows(image, text, has_text, labels, good)
         scores = self.gate.score(rows, np.zeros(len(batch), dtype=np.bool_))
         verdicts = self.gate.verdicts(rows, scores)
+        leaks = self.guard.leaks(image, [p.pixel_hash for p in batch], self.state.image.epsilon)
         refusals = [
-            (p.reason or verdict, p.detail) if there else (p.reason or "bad_embedding", p.detail)
-            for p, there, verdict in zip(batch, embedded, verdicts, strict=True)
+            _refusal(p, bool(there), leak, verdict)
+            for p, there, leak, verdict in zip(batch, embedded, leaks, verdicts, strict=True)
         ]
+        good &= np.array([not leak for leak in leaks], dtype=np.bool_)
         refused = np.array([reason != "" for reason, _ in refusals], dtype=np.bool_)
         stage = np.where(embedded, np.where(refused, Stage.GATED, Stage.FREE), Stage.OUT).astype(np.uint8)
         uids, pixels = [p.arrival.uid for p in batch], [p.pixel_hash for p in batch]
@@ -190,9 +196,10 @@ class Engine:
                 twins.append((index.uids[kept], bool(found.exact[i])))
             else:
                 twins.append((uids[other], bool(pixel[i] >= 0 and pixel[i] == pixel[other])))
+        kept = len(index) + np.cumsum(decision.admitted) - decision.admitted
         new = np.flatnonzero(decision.admitted).tolist()
         index.add([uids[i] for i in new], image[new], text[new], has_text[new], [pixels[i] for i in new])
-        return Decided(decision, twins)
+        return Decided(decision, twins, kept)
 
     def count(self, rows: Rows) -> tuple[int, int]:
         """Add rows to the sums and to the caption model; return how many pairs and labelled rows they held."""
@@ -200,3 +207,10 @@ class Engine:
         if at.any() and self.gate.pairs is not None:
             self.gate.pairs.add(*self.gate.pairs.project(rows.image[at], rows.text[at]))
         return self.sums.update(rows.image, rows.text, at, rows.label, len(self.state.classes))
+
+
+def _refusal(p: Prepared, embedded: bool, leak: str, verdict: str) -> tuple[str, str]:
+    """Return (reason, detail) of what speaks against a row before duplicates: its bytes, a leak, then the gates."""
+    if not embedded or p.reason:
+        return p.reason or "bad_embedding", p.detail
+    return (guard.REASON, leak) if leak else (verdict, p.detail)

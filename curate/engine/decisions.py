@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.engine.gate import HELD, Rows
 from curate.engine.prepare import Prepared
-from curate_kernels.arrays import B1, F16, F32
+from curate_kernels.arrays import B1, F16, F32, I64
 from curate_selectors.types import Decision
 
 ADMIT, REFUSE, HOLD = "admit", "refuse", "hold"
@@ -19,10 +19,14 @@ ADMIT, REFUSE, HOLD = "admit", "refuse", "hold"
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A selector's decision, and what each row duplicates: twins[i] = (uid or "", equal pixels)."""
+    """A selector's decision, what each row duplicates, and how many rows were kept when its gain was measured.
+
+    twins[i] = (uid or "", equal pixels); kept: (b,) int64
+    """
 
     decision: Decision
     twins: Sequence[tuple[str, bool]]
+    kept: I64
 
     def outcome(self, i: int, refusal: str) -> tuple[str, str]:
         """Return (decision, reason) of row i, where `refusal` is what spoke against it before duplicates."""

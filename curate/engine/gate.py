@@ -42,10 +42,11 @@ class Gate:
     judge_captions: bool = True
     judge_labels: bool = True
 
-    def score(self, rows: Rows, seen: B1) -> dict[str, F32]:
+    def score(self, rows: Rows, seen: B1, place: I64 | None = None) -> dict[str, F32]:
         """Return every score column (b,) float32 in bits, NaN where there is none.
 
-        seen: (b,) bool, rows that are in the models' sums; they get exact leave-one-out scores.
+        seen: (b,) bool, rows that are in the models' sums; they get exact leave-one-out scores
+        place: (b,) int64, which of the rows that vote on labels has no vote on this one (itself), -1 for none
         """
         out = {name: np.full(rows.label.shape[0], np.nan, dtype=np.float32) for name in SCORE_COLUMNS}
         if self.pairs is not None and rows.has_text.any():
@@ -59,7 +60,8 @@ class Gate:
             at[at] = known[rows.label[at]]
             if at.any():
                 z = self.labels.project(rows.image[at])
-                for name, values in self.labels.score(z, rows.label[at], seen[at]).items():
+                own = None if place is None else place[at]
+                for name, values in self.labels.score(z, rows.label[at], seen[at], own).items():
                     out[name][at] = values
         return out
 

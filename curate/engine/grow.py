@@ -15,7 +15,10 @@ from curate.encoders import load_image_encoder
 from curate.engine import checkpoint
 from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
+from curate.engine.changes import FORGOTTEN
 from curate.engine.core import Engine
+from curate.engine.forget import Bar, finish
+from curate.engine.guard import register
 from curate.engine.prepare import prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
@@ -49,6 +52,7 @@ def grow(
     recipe: Recipe | str | Path | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
+    guard: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Grown:
     """Stream sources into a pool: decode, embed, find duplicates, clean, score, admit or refuse with a reason.
@@ -61,6 +65,7 @@ def grow(
         recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
+        guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
         progress: called with (rows seen, rows in all or None) after each batch.
 
     Raises:
@@ -79,16 +84,23 @@ def grow(
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
     opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
     with writer:
+        finish(writer)  # a takedown that was interrupted
         existing = writer.pool()
         chosen = _recipe(given, options or {}, existing, change_recipe)
         engine = _engine(writer, existing, chosen)
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
-        arrivals = Arrivals(opened, engine.state.sources, engine.pool)
+        arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path))
+        guarded = False
+        if guard:
+            engine.ready()
+            guarded = register(engine, guard)
+        if guarded and engine.state.rows:
+            checkpoint.run(engine, guarded=True)
         _run(engine, arrivals, opened, recipe_changed, progress)
         if engine.state.rows == first and not arrivals.known:
             logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
-        return _summary(engine, first, arrivals.known, time.perf_counter() - started)
+        return _summary(engine, first, arrivals, time.perf_counter() - started)
 
 
 def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool) -> Recipe:
@@ -111,12 +123,18 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
 
 
 def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
+    if pool is not None:
+        return open_engine(writer, pool, recipe)
     encoder = load_image_encoder(recipe.encode.image)
-    if pool is None:
-        bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
-        state = State(recipe=_stored(recipe), image=bound)
-        pool = writer.create(encoder.dim, state.as_dict())
-        return Engine(writer, pool, recipe, state, encoder)
+    bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
+    state = State(recipe=_stored(recipe), image=bound)
+    return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+
+
+def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
+    """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
+    recipe = recipe or recipe_from_dict(pool.state()["recipe"])
+    encoder = load_image_encoder(recipe.encode.image)
     state = State.from_dict(pool.state())
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
@@ -166,18 +184,22 @@ def _record_moves(engine: Engine, sources: Sequence[Source]) -> None:
         engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
 
 
-def _summary(engine: Engine, first: int, known: int, seconds: float) -> Grown:
+def _summary(engine: Engine, first: int, arrivals: Arrivals, seconds: float) -> Grown:
     table = engine.pool.frame(["row", "decision", "reason"])
     mine = table.filter(pl.col("row") >= first)
+    seen = mine.height + arrivals.known + arrivals.barred
+    counts = count_decisions(mine)
+    if arrivals.barred:
+        counts["refused"][FORGOTTEN] = arrivals.barred  # counted, never stored again
     return Grown(
         pool=str(engine.pool.path),
         version=engine.pool.version,
-        seen=mine.height + known,
-        known=known,
+        seen=seen,
+        known=arrivals.known,
         seconds=round(seconds, 3),
-        samples_per_second=round((mine.height + known) / max(seconds, 1e-9), 2),
+        samples_per_second=round(seen / max(seconds, 1e-9), 2),
         total={"rows": table.height, **count_decisions(table)},
-        **count_decisions(mine),
+        **counts,
     )
 
 

@@ -66,6 +66,8 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
         "counted": judged.counted & (rows.has_text | (rows.label >= 0)),
         # A row that is held back meets the kept set at the checkpoint; against an empty one its gain would say nothing.
         "gain": nullable(np.where(held, np.nan, decision.gain)),
+        "gain_arrival": nullable(np.where(held, np.nan, decision.gain)),
+        "gain_kept": pa.array(judged.decided.kept, pa.int32(), mask=held),
         "gain_image": nullable(np.where(held, np.nan, decision.gain_image)),
         "gain_text": nullable(np.where(held, np.nan, decision.gain_text)),
         "pvi_arrival": nullable(scores["pvi"]),

@@ -56,6 +56,7 @@ class State:
     step counts commits, rows and batches what was decided, pairs and labels the rows in the sums, held those held back
 
     classes: label names, numbered in order of first appearance; changes: recipe changes that were asked for
+    guards: names of the files with the registered evaluation sets
     """
 
     recipe: dict[str, Any]
@@ -71,6 +72,7 @@ class State:
     classes: list[str] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     changes: list[dict[str, Any]] = field(default_factory=list)
+    guards: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as a JSON value."""

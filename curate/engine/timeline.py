@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from curate.engine.forget import past_log
 from curate.engine.grow import count_decisions
 from curate.engine.state import State
 from curate.errors import UsageError
@@ -21,7 +22,7 @@ def log(pool: str | Path) -> list[dict[str, Any]]:
     """Return what every version did, newest first: {"version", "timestamp", "what", …}.
 
     what: created, batch, checkpoint, scores, rollback, moved, or layout (columns or files were rearranged, no decision
-    changed). A version that has a tag shows it in "tags".
+    changed). A version that has a tag shows it in "tags"; one that a takedown removed is "gone".
     """
     opened = Pool.open(pool)
     tags = _tags(opened)
@@ -29,7 +30,7 @@ def log(pool: str | Path) -> list[dict[str, Any]]:
         {**entry, **opened.event(entry["version"])}
         | ({"tags": tags[entry["version"]]} if entry["version"] in tags else {})
         for entry in reversed(opened.versions())
-    ]
+    ] + past_log(opened.path)
 
 
 def tag(pool: str | Path, name: str, version: Version | None = None, delete: bool = False) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def table_schema(image_dim: int) -> pa.Schema:
     import pyarrow as pa
 
     text, f32 = pa.string(), pa.float32()
-    scores = ["gain", "gain_image", "gain_text", *QUALITY, "pvi", "pvi_arrival"]
+    scores = ["gain", "gain_image", "gain_text", "gain_arrival", *QUALITY, "pvi", "pvi_arrival"]
     scores += [f"{kind}_{view}" for view in ("text", "image", "label") for kind in ("s0", "s1", "pvi")]
     scores += ["s1_label_arrival"]
     columns: list[tuple[str, pa.DataType]] = [
@@ -34,7 +34,7 @@ def table_schema(image_dim: int) -> pa.Schema:
         ("width", pa.int32()), ("height", pa.int32()), ("format", text),
         ("caption", text), ("caption_original", text), ("label", text), ("group", text), ("meta", text),
         ("decision", text), ("reason", text), ("detail", text), ("duplicate_of", text), ("history", text),
-        ("embedded", pa.bool_()), ("counted", pa.bool_()),
+        ("embedded", pa.bool_()), ("counted", pa.bool_()), ("gain_kept", pa.int32()),
     ]  # fmt: skip
     columns += [(name, f32) for name in scores]
     columns.append(("image", pa.list_(pa.float16(), image_dim)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COMPACT_ABOVE = 64  # fragments, and batches between two looks
-_OURS = {"samples.lance", "state", "write.lock", "writer.json"}
+_OURS = {"samples.lance", "state", "write.lock", "writer.json", "forgotten", "receipts"}
 _STATE_FILE = re.compile(r"(?P<temporary>\.)?(?P<step>\d{8,})-[0-9a-f]{32}\.(json|safetensors)")
 _FRAGMENT_ROWS = 65536
 
@@ -165,6 +165,40 @@ class Writer:
             return pool
         event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
         return self._compacted(self._transact(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
+
+    def purge(self, pool: Pool, where: str, state: dict[str, Any]) -> Pool:
+        """Remove rows for good: from the table, from every older version, and with them every older state.
+
+        The rows are renumbered; tags go, for they would hold old versions. Killed in between, it can be repeated.
+        """
+        from datetime import timedelta
+
+        import lance
+        import pyarrow as pa
+
+        doomed = pool.frame(["row"], where=where)["row"].to_list()
+        for start in range(0, len(doomed), 10_000):  # by number: a predicate stays readable until the version goes
+            pool.dataset.delete(f"row IN ({', '.join(map(str, doomed[start : start + 10_000]))})")
+        pool = Pool.open(self.path)
+        rows = pool.frame(["uid", "row"])
+        if rows.height and rows["row"][-1] != rows.height - 1:
+            uid = pa.array(rows["uid"].to_list(), pa.string())
+            numbered = pa.table({"uid": uid, "row": pa.array(range(rows.height), pa.int64())})
+            pool = self._transact(pool, _rewritten(pool, numbered), {})
+        pool.dataset.optimize.compact_files(
+            target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
+        )
+        pool = Pool.open(self.path)
+        for tag in pool.dataset.tags.list():
+            pool.dataset.tags.delete(tag)
+        properties = self._properties(state, {"what": "forget", "rows": len(doomed)})
+        pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
+        pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        named = {properties[STATE_PROPERTY], *(state["checkpoint"] or {"sums": {}})["sums"].values(), *state["guards"]}
+        for path in (self.path / "state").iterdir():
+            if path.stem not in named:
+                path.unlink()
+        return Pool.open(self.path)
 
     def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
         """Save a state; return the transaction properties of the commit that it belongs to."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.scores.registry import make_score
-from curate.scores.rows import Rows
+from curate.scores.rows import Rows, target_rows
 from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
 
 
@@ -45,7 +45,8 @@ def score(
     lengths = {len(part) for part in parts if part is not None}
     if len(lengths) != 1:
         raise UsageError(f"x, text, captions, labels and columns must have one length; they have {sorted(lengths)}")
-    names = sorted({str(label) for group in (labels, target_labels) for label in group or () if label is not None})
+    given = [label for group in (labels, target_labels) if group is not None for label in group]
+    names = sorted({str(label) for label in given if not _is_missing(label)})
     valid: B1 = np.ones(lengths.pop(), dtype=np.bool_) if image is None else np.asarray(image.any(axis=1))
     if shared is None:
         shared = image is not None and caption is not None and image.shape[1] == caption.shape[1]
@@ -68,7 +69,11 @@ def score(
 
 def _numbers(labels: Sequence[Any], names: Sequence[str]) -> I64:
     number = {name: i for i, name in enumerate(names)}
-    return np.array([-1 if label is None else number[str(label)] for label in labels], dtype=np.int64)
+    return np.array([-1 if _is_missing(label) else number[str(label)] for label in labels], dtype=np.int64)
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or bool(label != label)  # noqa: PLR0124 (NaN is what tables hold where there is nothing)
 
 
 def _target(target: Any, labels: Sequence[Any] | None, names: Sequence[str]) -> Rows | None:
@@ -77,9 +82,4 @@ def _target(target: Any, labels: Sequence[Any] | None, names: Sequence[str]) -> 
     wanted = unit_rows(as_rows(target, "target"))
     if labels is not None and len(labels) != wanted.shape[0]:
         raise UsageError(f"target has {wanted.shape[0]} rows and {len(labels)} labels")
-    return Rows(
-        n=wanted.shape[0],
-        image=wanted,
-        label=None if labels is None else _numbers(labels, names),
-        valid=np.asarray(wanted.any(axis=1)),
-    )
+    return target_rows(wanted, None if labels is None else _numbers(labels, names))

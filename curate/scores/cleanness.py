@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,21 +14,37 @@ from curate.scoring.probe import RidgeProbe
 from curate_kernels.arrays import B1, F32, F64, I64, unit_rows
 
 _SAMPLE = 8192  # rows that a probe's ridge and temperature are chosen on
+_TILE = 8192  # rows taken to float64 at a time
 
 
-def _sums(x: F32, label: I64, classes: int) -> ClassMoments:
-    sums = ClassMoments.zeros(x.shape[1])
-    for low in range(0, x.shape[0], 8192):
-        sums.add(x[low : low + 8192], label[low : low + 8192], classes)
+def _tiles(n: int) -> Iterator[slice]:
+    return (slice(low, low + _TILE) for low in range(0, n, _TILE))
+
+
+def _sums(x: F32, label: I64, at: B1) -> ClassMoments:
+    """Return the class sums of the rows `at`."""
+    sums, places, classes = ClassMoments.zeros(x.shape[1]), np.flatnonzero(at), int(label.max(initial=0)) + 1
+    for tile in _tiles(places.size):
+        part = places[tile]
+        sums.add(x[part], label[part], classes)
     return sums
+
+
+def _by_tile(at: B1, score: Callable[[I64], dict[str, F32]]) -> dict[str, F32]:
+    """Return the columns (n,) of what is scored a tile of rows at a time; NaN outside `at`."""
+    places, columns = np.flatnonzero(at), dict[str, F32]()
+    for tile in _tiles(places.size):
+        for name, values in score(places[tile]).items():
+            columns.setdefault(name, np.full(at.size, np.nan, dtype=np.float32))[places[tile]] = values
+    return columns
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A probe on the counted rows, and what it says about every labelled one."""
+    """A probe on the counted labelled rows. All (n,) or (n, d); `at` says which rows have a label and an image."""
 
     probe: RidgeProbe
-    z: F64
+    x: F32
     label: I64
     seen: B1
     at: B1
@@ -36,18 +53,18 @@ class _Fitted:
     @classmethod
     def on(cls, rows: Rows) -> _Fitted:
         label, at = rows.labelled()
-        x, own, seen = rows.features()[at], label[at], rows.counted[at]
+        x, seen = rows.features(), at & rows.counted
         if not seen.any():
             raise UsageError("no labelled sample is counted, so there is nothing to fit a probe on")
-        sums = _sums(x[seen], own[seen], int(own.max()) + 1)
+        sums = _sums(x, np.where(at, label, 0), seen)
         probe = RidgeProbe(sums)
-        z = probe.project(x)
-        sample = np.flatnonzero(seen)[:: -(-int(seen.sum()) // _SAMPLE)]
-        probe.choose(z[sample], own[sample])
-        return cls(probe, z, own, seen, at, sums)
+        places = np.flatnonzero(seen)
+        sample = places[:: -(-places.size // _SAMPLE)]
+        probe.choose(probe.project(x[sample]), label[sample])
+        return cls(probe, x, label, seen, at, sums)
 
-    def probabilities(self) -> F64:
-        return self.probe.probabilities(self.z, self.label, self.seen)
+    def probabilities(self, part: I64) -> F64:
+        return self.probe.probabilities(self.probe.project(self.x[part]), self.label[part], self.seen[part])
 
 
 @dataclass(frozen=True)
@@ -59,8 +76,7 @@ class Probe:
         from curate.scoring.probe import difficulty
 
         fitted = _Fitted.on(rows)
-        found = difficulty(fitted.probabilities(), fitted.label)
-        return {name: rows.fill(values, fitted.at) for name, values in found.items()}
+        return _by_tile(fitted.at, lambda part: difficulty(fitted.probabilities(part), fitted.label[part]))
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,9 @@ class Mislabel:
         if self.by not in ("noise_rate", "class", "both"):
             raise UsageError(f"by is {self.by!r}; it must be noise_rate, class or both")
         fitted = _Fitted.on(rows)
-        p, label, seen = fitted.probabilities(), fitted.label, fitted.seen
+        places = np.flatnonzero(fitted.at)
+        label, seen = fitted.label[places], fitted.seen[places]
+        p = np.concatenate([fitted.probabilities(places[tile]) for tile in _tiles(places.size)])
         quality = label_quality(p, label)
         issues = label_issues(p, label, fit_noise(p[seen], label[seen]), self.by)
         columns = {
@@ -96,18 +114,26 @@ class Vote:
     kappa: float = 2.0
 
     def compute(self, rows: Rows) -> dict[str, F32]:
-        """Return s0, s1 and PVI of the label under its nearest counted neighbours' labels."""
-        from curate.scoring.knn_labels import vote_bits
+        """Return s0, s1 and PVI of the label under the labels of the nearest counted samples other than itself."""
         from curate.scoring.nearest import nearest
 
         label, at = rows.labelled()
-        at = at & rows.counted
-        x, own = unit_rows(rows.features()[at]), label[at]
-        if x.shape[0] < 2:
-            raise UsageError(f"{x.shape[0]} labelled samples; a vote needs at least 2")
-        _, neighbor = nearest(x, k=min(self.k, x.shape[0] - 1), exclude_self=True)
-        found = vote_bits(neighbor, own, int(own.max()) + 1, kappa=self.kappa)
-        return {name: rows.fill(values, at) for name, values in found.items()}
+        voter = at & rows.counted
+        x, count = unit_rows(rows.features()), np.bincount(label[voter], minlength=int(label.max()) + 1)
+        if voter.sum() < 2 or not self.kappa > 0:
+            raise UsageError(f"{voter.sum()} labelled samples, kappa {self.kappa}; a vote needs 2 and a kappa above 0")
+        columns = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("s0_vote", "s1_vote", "pvi_vote")}
+        for inside in (1, 0):
+            rest = np.flatnonzero(at & (rows.counted == inside))
+            others = int(voter.sum()) - inside
+            queries = None if inside else x[rest]
+            _, neighbor = nearest(x[voter], queries, k=min(self.k, others), exclude_self=bool(inside))
+            share = (count[label[rest]] - inside + 0.5) / (others + 0.5 * count.size)
+            votes = (label[voter][neighbor] == label[rest][:, None]).sum(axis=1)
+            q = (votes + self.kappa * share) / (neighbor.shape[1] + self.kappa)
+            for name, bits in zip(columns, (-np.log2(share), -np.log2(q), np.log2(q / share)), strict=True):
+                columns[name][rest] = bits
+        return columns
 
 
 @dataclass(frozen=True)
@@ -122,13 +148,21 @@ class Bayes:
         from curate.scoring.bayes import bayes_scores, prototype_log_probability, residual_variance
 
         fitted = _Fitted.on(rows)
-        seen = fitted.seen
-        noise = residual_variance(
-            fitted.probe.predict(fitted.z[seen], fitted.label[seen], seen[seen]), fitted.label[seen]
-        )
-        reference = prototype_log_probability(rows.features()[fitted.at], class_prototypes(fitted.sums))
-        found = bayes_scores(fitted.probe, fitted.z, fitted.label, seen, reference, noise=noise, alpha=self.alpha)
-        return {"bayes": rows.fill(found, fitted.at)}
+        probe, seen = fitted.probe, np.flatnonzero(fitted.seen)
+        error = 0.0
+        for tile in _tiles(seen.size):
+            part = seen[tile]
+            guess = probe.predict(probe.project(fitted.x[part]), fitted.label[part], fitted.seen[part])
+            error += residual_variance(guess, fitted.label[part]) * part.size / seen.size
+        prototypes = class_prototypes(fitted.sums)
+
+        def score(part: I64) -> dict[str, F32]:
+            z, label = probe.project(fitted.x[part]), fitted.label[part]
+            reference = prototype_log_probability(fitted.x[part], prototypes)
+            bits = bayes_scores(probe, z, label, fitted.seen[part], reference, noise=error, alpha=self.alpha)
+            return {"bayes": bits}
+
+        return _by_tile(fitted.at, score)
 
 
 @dataclass(frozen=True)
@@ -141,21 +175,19 @@ class Anomaly:
         """Return the distance to all samples; to the classes too, where there are labels."""
         from curate.scoring.anomaly import AnomalyModel
 
-        at, x = rows.valid, rows.features()
-        fit = at & rows.counted
-        one = np.zeros(rows.n, dtype=np.int64)
-        model = AnomalyModel(_sums(x[fit], one[fit], 1), self.shrinkage)
-        columns = {"anomaly": rows.fill(model.score(x[at], one[at], rows.counted[at])["background"], at)}
-        if rows.label is None or not (rows.label >= 0).any():
+        x = rows.features()
+
+        def distances(at: B1, label: I64) -> dict[str, F32]:
+            seen = at & rows.counted
+            model = AnomalyModel(_sums(x, label, seen), self.shrinkage)
+            return _by_tile(at, lambda part: model.score(x[part], label[part], seen[part]))
+
+        columns = {"anomaly": distances(rows.valid, np.zeros(rows.n, dtype=np.int64))["background"]}
+        if rows.label is None or not (rows.valid & rows.counted & (rows.label >= 0)).any():
             return columns
         label, at = rows.labelled()
-        fit = at & rows.counted
-        model = AnomalyModel(_sums(x[fit], label[fit], int(label.max()) + 1), self.shrinkage)
-        found = model.score(x[at], label[at], rows.counted[at])
-        return columns | {
-            "anomaly_class": rows.fill(found["own"], at),
-            "anomaly_relative": rows.fill(found["relative"], at),
-        }
+        found = distances(at, label)
+        return columns | {"anomaly_class": found["own"], "anomaly_relative": found["relative"]}
 
 
 @dataclass(frozen=True)
@@ -171,17 +203,38 @@ class HardNegative:
         label, at = rows.labelled()
         fit = at & rows.counted
         image = rows.images()
-        prototypes = class_prototypes(_sums(image[fit], label[fit], int(label.max()) + 1))
-        columns = {"negative_margin": rows.fill(negative_margin(image[at], label[at], prototypes), at)}
+        sums = _sums(image, label, fit)
+        if (sums.count > 0).sum() < 2:
+            raise UsageError(f"{(sums.count > 0).sum()} classes have samples; a margin between them needs at least 2")
+        prototypes = class_prototypes(sums)
+
+        def score(part: I64) -> dict[str, F32]:
+            margin = negative_margin(image[part], label[part], prototypes)
+            margin += np.einsum("ij,ij->i", image[part], prototypes[label[part]])
+            margin -= _own_likeness(image[part], label[part], fit[part], sums)
+            return {"negative_margin": margin}
+
+        columns = _by_tile(at, score)
         if rows.target is not None:
             wanted = rows.wanted().images()
             columns["positive_distance"] = rows.fill(distance_to_set(image[rows.valid], wanted, self.k), rows.valid)
         return columns
 
 
+def _own_likeness(x: F32, label: I64, seen: B1, sums: ClassMoments) -> F32:
+    """Return each unit row's cosine with the mean of its class, itself apart where it is in the sums; 0 of none."""
+    others = sums.x[label] - np.where(seen[:, None], x.astype(np.float64), 0.0)
+    norm = np.linalg.norm(others, axis=1)
+    lone = sums.count[label] - seen < 1  # what is left of the sum is rounding
+    cosine: F64 = np.einsum("ij,ij->i", x, others) / np.maximum(norm, 1e-12)
+    return np.where(lone, 0.0, cosine).astype(np.float32)
+
+
 def _validation(rows: Rows) -> tuple[F32, I64]:
     """Return the target's labelled rows."""
     wanted = rows.wanted()
+    if wanted.label is None or not (wanted.label >= 0).any():
+        raise UsageError("the target set has no labels of this collection's classes; give a pool with such labels")
     label, at = wanted.labelled()
     return wanted.images()[at], label[at]
 

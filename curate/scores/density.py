@@ -13,6 +13,13 @@ from curate.scoring.nearest import nearest
 from curate.scoring.race import Race
 from curate_kernels.arrays import F32, F64
 
+_SAMPLE = 16_384  # kept samples that a sketch's centre is taken from
+_TILE = 4096  # samples hashed together: 8 MB of codes
+
+
+def _around(kept: F32, hashes: int, bits: int, seed: int) -> Race:
+    return Race.around(kept[:: -(-kept.shape[0] // _SAMPLE)], hashes, bits, seed)
+
 
 def _kept(rows: Rows) -> F32:
     kept = rows.images()[rows.kept & rows.valid]
@@ -31,15 +38,13 @@ def _others(rows: Rows) -> F64:
 def _near(rows: Rows, k: int) -> F32:
     """Return the similarities (valid, k) to the nearest kept samples other than the row itself, padding -inf."""
     at, kept = rows.valid, _kept(rows)
-    most = min(k + 1, kept.shape[0])
+    most = min(k, kept.shape[0])
     image = rows.images()[at]
     inside = rows.kept[at]
     out = np.full((image.shape[0], k), -np.inf, dtype=np.float32)
-    own, _ = nearest(kept, k=min(k, kept.shape[0]), exclude_self=True)
-    out[inside, : own.shape[1]] = own
+    out[inside, :most], _ = nearest(kept, k=most, exclude_self=True)
     if not inside.all():
-        foreign, _ = nearest(kept, image[~inside], k=most)
-        out[~inside, : min(k, most)] = foreign[:, :k]
+        out[~inside, :most], _ = nearest(kept, image[~inside], k=most)
     return out
 
 
@@ -54,7 +59,7 @@ class Density:
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the sketched density of each sample among the kept ones, itself apart."""
         kept, at = _kept(rows), rows.valid
-        race = Race.around(kept[:: max(1, kept.shape[0] // 65_536)], self.hashes, self.bits, self.seed)
+        race = _around(kept, self.hashes, self.bits, self.seed)
         race.add(kept)
         mass = race.query(rows.images()[at]) - rows.kept[at]
         return {"density": rows.fill(mass / _others(rows), at)}
@@ -73,11 +78,14 @@ class KernelDensity:
         kept, at = _kept(rows), rows.valid
         width = self.bandwidth or median_distance(kept)
         if not width > 0:
-            raise UsageError("all kept samples are equal, so no bandwidth can be taken from them; set bandwidth")
+            raise UsageError(
+                f"bandwidth is {self.bandwidth:g} and the {kept.shape[0]} kept samples have a median distance of 0;"
+                " set a bandwidth above 0"
+            )
         if at.sum() == kept.shape[0]:
             mass = kde(kept, bandwidth=width, exclude_self=True)
         else:
-            mass = kde(kept, rows.images()[at], bandwidth=width) - rows.kept[at]
+            mass = np.maximum(kde(kept, rows.images()[at], bandwidth=width) - rows.kept[at], 0.0)  # rounding
         return {"density_kde": rows.fill(mass / _others(rows), at)}
 
 
@@ -88,7 +96,7 @@ class NeighborDensity:
     k: int = 10
 
     def compute(self, rows: Rows) -> dict[str, F32]:
-        """Return the mean cosine to the k nearest kept samples."""
+        """Return the mean cosine to the k nearest other kept samples; -1 where there is none."""
         from curate.scoring.density import knn_density
 
         return {"density_knn": rows.fill(knn_density(_near(rows, self.k)), rows.valid)}
@@ -167,8 +175,13 @@ class Importance:
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return log(p_target / p_kept) at each sample."""
         kept, wanted, at = _kept(rows), rows.wanted().images(), rows.valid
-        raw = Race.around(kept[:: max(1, kept.shape[0] // 65_536)], self.hashes, self.bits, self.seed)
+        raw = _around(kept, self.hashes, self.bits, self.seed)
         aim = Race(raw.centre, self.hashes, self.bits, self.seed, raw.offset)
         raw.add(kept)
         aim.add(wanted)
-        return {"importance": rows.fill(target.importance(rows.images()[at], aim, raw), at)}
+        out = np.full(rows.n, np.nan, dtype=np.float32)
+        places = np.flatnonzero(at)
+        for low in range(0, places.size, _TILE):
+            part = places[low : low + _TILE]
+            out[part] = target.importance(rows.images()[part], aim, raw)
+        return {"importance": out}

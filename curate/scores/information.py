@@ -10,11 +10,13 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.scores.rows import Rows
+from curate.scoring.moments import PairMoments
 from curate.scoring.setlevel import collapsed
 from curate_kernels.arrays import B1, F32, unit_rows
 
 log = logging.getLogger("curate")
 _MIN_ROWS = 64
+_TILE = 8192  # rows taken to float64 at a time
 
 
 def warn_if_collapsed(name: str, pvi: F32) -> None:
@@ -38,18 +40,24 @@ class Information:
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the caption columns where there are captions, the label columns where there are labels."""
-        has_text = rows.text is not None and bool(rows.text.any())
-        has_label = rows.label is not None and bool((rows.label >= 0).any())
-        if not has_text and not has_label:
+        fit = rows.valid & rows.counted
+        pairs = 0 if rows.text is None else int((fit & rows.text.any(axis=1)).sum())
+        labelled = 0 if rows.label is None else int((fit & (rows.label >= 0)).sum())
+        if not pairs and not labelled:
             raise UsageError("vinfo needs captions or labels; vinfo-self needs neither")
-        columns = self._pairs(rows) if has_text else {}
-        return columns | (self._labels(rows) if has_label else {})
+        _enough(max(pairs, labelled), "pairs or labelled samples")
+        columns: dict[str, F32] = {}
+        for count, what, part in ((pairs, "pairs", self._pairs), (labelled, "labelled samples", self._labels)):
+            if count >= _MIN_ROWS:
+                columns |= part(rows)
+            elif count:  # a few labels among many captions do not stop the captions
+                log.warning("vinfo: %d %s are not scored; at least %d are needed", count, what, _MIN_ROWS)
+        return columns
 
     def _pairs(self, rows: Rows) -> dict[str, F32]:
         from curate.scoring.pairs import pair_information
 
         image, text, at = rows.pairs()
-        _enough(int((at & rows.counted).sum()), "pairs")
         found = pair_information(image[at], text[at], rows.table, rows.counted[at], self.trims)
         warn_if_collapsed("vinfo, captions", found["pvi"])
         return {name: rows.fill(values, at) for name, values in found.items()}
@@ -58,8 +66,12 @@ class Information:
         from curate.scoring.labels import label_information
 
         label, at = rows.labelled()
-        _enough(int((at & rows.counted).sum()), "labelled samples")
-        found = label_information(rows.features()[at], label[at], rows.table, rows.counted[at])
+        try:
+            found = label_information(rows.features()[at], label[at], rows.table, rows.counted[at])
+        except np.linalg.LinAlgError as error:
+            raise UsageError(
+                f"the {int(at.sum())} labelled samples do not vary enough to fit classes: {error}"
+            ) from error
         return {name: rows.fill(values, at) for name, values in found.items()}
 
 
@@ -123,7 +135,7 @@ class ColumnInformation:
     kind: str = "auto"
 
     def compute(self, rows: Rows) -> dict[str, F32]:
-        """Return s0, s1 and PVI of the column's values; NaN where one is missing."""
+        """Return s0, s1 and PVI of the column's values; NaN where one is missing, and for samples not counted."""
         from curate.scoring.regression import column_information
 
         if self.column not in rows.columns:
@@ -185,12 +197,23 @@ def _predicted_cosine(image: F32, text: F32, counted: B1) -> F32:
     """Return the cosine of centred captions and their ridge predictions, leave-one-out where counted."""
     from scipy.linalg import cho_factor, cho_solve
 
-    x, y = image - image[counted].mean(axis=0), text - text[counted].mean(axis=0)
-    gram = x[counted].T.astype(np.float64) @ x[counted]
-    factor = cho_factor(gram + 0.1 * np.trace(gram) / gram.shape[0] * np.eye(gram.shape[0]))
-    weight = cho_solve(factor, x[counted].T.astype(np.float64) @ y[counted])
-    leverage = np.einsum("ij,ji->i", x, cho_solve(factor, x.T.astype(np.float64)))
-    guess = x @ weight
-    held = np.where(counted, np.minimum(leverage, 1 - 1e-9), 0.0)[:, None]
-    guess = (guess - held * y) / (1 - held)  # y - (y - guess) / (1 - h)
-    return _cosine(guess.astype(np.float32), y)
+    sums = PairMoments.zeros(image.shape[1], text.shape[1])
+    for low in range(0, image.shape[0], _TILE):
+        part = slice(low, low + _TILE)
+        sums.add(image[part][counted[part]], text[part][counted[part]])
+    n, p = sums.n, image.shape[1]
+    centre, mean = sums.x / n, sums.y / n
+    gram = sums.xx - n * np.outer(centre, centre)
+    floor = 1e-12 * max(float(np.trace(sums.xx)) / p, 1.0)  # images that do not vary predict the mean
+    factor = cho_factor(gram + max(0.1 * float(np.trace(gram)) / p, floor) * np.eye(p))
+    weight = cho_solve(factor, sums.xy - n * np.outer(centre, mean))
+    out = np.empty(image.shape[0], dtype=np.float32)
+    for low in range(0, image.shape[0], _TILE):
+        part = slice(low, low + _TILE)
+        x, y = image[part] - centre, text[part] - mean
+        leverage = 1 / n + np.einsum("ij,ji->i", x, cho_solve(factor, x.T))
+        held = np.where(counted[part], np.minimum(leverage, 1 - 1e-9), 0.0)[:, None]
+        guess = (x @ weight - held * y) / (1 - held)  # y - (y - guess) / (1 - h)
+        guess += np.where(held > 0, y / (n - 1), 0.0)  # from the mean of the others; y only grows by n / (n - 1)
+        out[part] = _cosine(guess.astype(np.float32), y.astype(np.float32))
+    return out

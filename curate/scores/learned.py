@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice, repeat
 
@@ -14,14 +14,24 @@ from curate.scores.rows import Rows
 from curate_kernels.arrays import F32, U8
 
 _CHUNK = 64
+_TILE = 8192  # rows that a head reads together: its hidden layers may be as wide as the embeddings
+
+
+def _scored(rows: Rows, score: Callable[[F32], F32]) -> F32:
+    """Return the scores of every image embedding, a tile at a time."""
+    at, image = np.flatnonzero(rows.valid), rows.images()
+    out = np.full(rows.n, math.nan, dtype=np.float32)
+    for part in np.array_split(at, max(1, -(-at.size // _TILE))):
+        out[part] = score(image[part])
+    return out
 
 
 @dataclass(frozen=True)
 class HeadScore:
-    """file: safetensors with the layers; name: of the column; activation, output, column: see `read_head`."""
+    """file: safetensors with the layers; title: of the column; activation, output, column: see `read_head`."""
 
     file: str
-    name: str = "score"
+    title: str = "score"
     activation: str = "none"
     output: str = "none"
     column: int = 0
@@ -31,7 +41,7 @@ class HeadScore:
         from curate.scoring.heads import read_head
 
         head = read_head(self.file, activation=self.activation, output=self.output, column=self.column)
-        return {f"head_{self.name}": rows.fill(head.score(rows.images()[rows.valid]), rows.valid)}
+        return {f"head_{self.title}": _scored(rows, head.score)}
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Prompts:
             raise UsageError("prompts need a text encoder in the space of the images (open_clip)")
         positive, negative = ([p.strip() for p in s.split("|") if p.strip()] for s in (self.positive, self.negative))
         scorer = prompt_scorer(rows.text_encoder(), positive, negative, self.temperature)
-        return {"prompts": rows.fill(scorer.score(rows.images()[rows.valid]), rows.valid)}
+        return {"prompts": _scored(rows, scorer.score)}
 
 
 @dataclass(frozen=True)

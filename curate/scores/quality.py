@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from curate.cleaning import aspect, measure
+from curate.cleaning import Quality, aspect, measure
 from curate.errors import UsageError
 from curate.scores.rows import Rows
 from curate.scoring.captions import CaptionCounts, caption_scores
@@ -36,11 +36,12 @@ class ImageQuality:
         """Return the quality columns; NaN where an image does not decode."""
         if rows.pixels is None:
             raise UsageError("quality needs the images, and only embeddings were given")
-        found: dict[str, F32] = {}
+        names = (*(f.name for f in fields(Quality)), "aspect")
+        found = {f"quality_{name}": np.full(rows.n, np.nan, dtype=np.float32) for name in names}
         for i, pixels in enumerate(rows.pixels()):
             if pixels is None:
                 continue
             values = asdict(measure(pixels)) | {"aspect": aspect(pixels.shape[1], pixels.shape[0])}
             for name, value in values.items():
-                found.setdefault(f"quality_{name}", np.full(rows.n, np.nan, dtype=np.float32))[i] = value
+                found[f"quality_{name}"][i] = value
         return found

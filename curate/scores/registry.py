@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
+import math
 from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any, Protocol
 
 from curate.errors import UsageError
@@ -131,7 +135,7 @@ SCORES: dict[str, Entry] = {
     ),
     "head": Entry(
         "curate.scores.learned:HeadScore",
-        (("head_<name>", "the head's", "what the head was trained for"),),
+        (("head_<title>", "the head's", "what the head was trained for"),),
         ("image", "file"),
         "A linear or small MLP head over the embeddings, from a safetensors file: aesthetics, safety.",
         "Schuhmann et al., NeurIPS 2022, arXiv:2210.08402",
@@ -317,7 +321,7 @@ def parameters(name: str) -> tuple[str, ...]:
 def make_score(name: str, **params: Any) -> Score:
     """Return a score with its parameters (the fields of its dataclass), defaults where none are given.
 
-    Raises UsageError for an unknown score or parameter, or one that is needed and missing.
+    Raises UsageError for an unknown score or parameter, for one that is needed and missing, or of another type.
     """
     kind = _kind(score_entry(name))
     known = {f.name: f for f in fields(kind)}
@@ -327,8 +331,24 @@ def make_score(name: str, **params: Any) -> Score:
     missing = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING and k not in params]
     if missing:
         raise UsageError(f"{name!r} needs {', '.join(missing)}; give {' '.join(f'--set {k}=…' for k in missing)}")
-    made: Score = kind(**params)
+    made: Score = kind(**{k: _typed(f"{k} of {name!r}", str(known[k].type), v) for k, v in params.items()})
     return made
+
+
+def _typed(what: str, kind: str, value: Any) -> Any:
+    """Return a parameter's value as `kind` (int, float, bool or str). Raises UsageError where it is none."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if kind == "int" and number and isinstance(value, Integral) and int(value) >= 0:
+        return int(value)
+    if kind == "float" and number and math.isfinite(value):
+        return float(value)
+    if kind == "str" and isinstance(value, (str, PathLike)):
+        return str(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    text = f"text, in quotes of its own: '{json.dumps(str(value))}'"
+    wanted = {"int": "a whole number ≥ 0", "float": "a finite number", "bool": "true or false", "str": text}[kind]
+    raise UsageError(f"{what} is {value!r}; it must be {wanted}")
 
 
 def scores_reference() -> str:

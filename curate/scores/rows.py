@@ -77,6 +77,8 @@ class Rows:
         """Return the target samples. Raises UsageError when none were given."""
         if self.target is None:
             raise UsageError("this score compares with a target set; give one (--target POOL or --target FILE.npy)")
+        if not self.target.n:
+            raise UsageError("the target set holds no embedding; give one with samples like those that are wanted")
         if self.target.images().shape[1] != self.images().shape[1]:
             raise UsageError(
                 f"the target has {self.target.images().shape[1]} dimensions, the samples {self.images().shape[1]};"
@@ -89,3 +91,10 @@ class Rows:
         out = np.full(self.n, np.nan, dtype=np.float32)
         out[at] = values
         return out
+
+
+def target_rows(image: F32, label: I64 | None = None) -> Rows:
+    """Return a target set: those rows of image (m, d), of norm 1 or 0, that are embeddings, with their labels (m,)."""
+    at = image.any(axis=1)
+    n = int(at.sum())
+    return Rows(n=n, image=image[at], label=None if label is None else label[at], valid=np.ones(n, dtype=np.bool_))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, get_blas_funcs, solve_triangular
 
 from curate.scoring.moments import PairMoments, principal_axes
-from curate_kernels.arrays import F32, F64
+from curate_kernels.arrays import B1, F32, F64, I64
 from curate_kernels.vinfo import student_log2, student_loo_log2
 
 RIDGES = tuple(float(r) for r in np.logspace(-2, 4, 13))
@@ -82,27 +83,40 @@ class LinearGaussian:
         student_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
         return out
 
-    def leave_one_out(self, x: F32 | F64, y: F32 | F64, asked: F32 | F64 | None = None) -> F64:
-        """Return log2 q(y | x) of rows that the sums have seen, each under all the others; exact, (m,) bits.
-
-        asked: (m, d) other targets: log2 q(asked | x) of each, still without the row (x, y) itself. With h = x'Vx and
-        r = y - W'x of the full posterior, its residual is asked - W'x + h/(1-h) r, its scatter Psi - r r'/(1-h).
-        """
+    def leave_one_out(self, x: F32 | F64, y: F32 | F64) -> F64:
+        """Return log2 q(y | x) of rows that the sums have seen, each under all the others; exact, (m,) bits."""
+        leverage, quad = self._terms(x, y)
         out = np.empty(x.shape[0])
-        if asked is None:
-            leverage, quad = self._terms(x, y)
-            student_loo_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
-            return out
-        off = x.astype(np.float64) - self._centre
-        leverage = self._own + np.square(off @ self._whiten_x.T).sum(axis=1)
-        rest = np.maximum(1.0 - leverage, 1e-9)
-        fitted = self._target + off @ self._weight
-        own = (y - fitted) @ self._whiten_y.T
-        other = (asked - fitted) @ self._whiten_y.T + (leverage / rest)[:, None] * own
-        left = np.maximum(rest - np.square(own).sum(axis=1), 1e-9)
-        quad = np.square(other).sum(axis=1) + np.square((other * own).sum(axis=1)) / left
-        student_log2(leverage / rest, quad, self.n - 1.0, y.shape[1], self._logdet, out)
-        out -= 0.5 * np.log2(left / rest)
+        student_loo_log2(leverage, quad, self.n, y.shape[1], self._logdet, out)
+        return out
+
+    def crossed(self, x: F64, y: F64, row: I64, asked: I64, seen: B1) -> F64:
+        """Return log2 q(y[asked] | x[row]), (m,) bits, of wrong pairs: each under all rows but those two; exact.
+
+        x: (n, p), y: (n, d); row, asked: (m,) int64, row[i] != asked[i]; seen: (n,) bool, rows that the sums have seen
+        With H = AVA' and R the residuals of the two rows A: W loses VA'(I-H)^-1 R, Psi loses R'(I-H)^-1 R.
+        """
+        off = x - self._centre
+        half, fitted = off @ self._whiten_x.T, self._target + off @ self._weight
+        white = (y - fitted) @ self._whiten_y.T
+        out = np.empty(row.size)
+        for first, second in product((True, False), repeat=2):
+            at = np.flatnonzero((seen[row] == first) & (seen[asked] == second))
+            pair = np.stack([row[at], asked[at]], axis=1)
+            left_out = np.array([first, second], dtype=np.float64)
+            inner = self._own + half[pair] @ half[pair].transpose(0, 2, 1)
+            rest = np.eye(2) - inner * np.outer(left_out, left_out)
+            residual = white[pair] * left_out[:, None]
+            share = np.linalg.solve(rest, (inner[:, 0] * left_out)[:, :, None])[:, :, 0]
+            leverage = inner[:, 0, 0] + (share * inner[:, 0] * left_out).sum(axis=1)
+            error = (y[asked[at]] - fitted[row[at]]) @ self._whiten_y.T + np.einsum("ij,ijk->ik", share, residual)
+            scatter = rest - residual @ residual.transpose(0, 2, 1)
+            along = np.einsum("ijk,ik->ij", residual, error)
+            quad = np.square(error).sum(axis=1)
+            quad += (along * np.linalg.solve(scatter, along[:, :, None])[:, :, 0]).sum(axis=1)
+            value = np.empty(at.size)
+            student_log2(leverage, quad, self.n - left_out.sum(), y.shape[1], self._logdet, value)
+            out[at] = value - 0.5 * np.log2(np.linalg.det(scatter) / np.linalg.det(rest))
         return out
 
 

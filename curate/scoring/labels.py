@@ -7,6 +7,7 @@ q_lda^(1/2) q_vote is not normalised: that the two agree on another class counts
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from curate_kernels.vinfo import lda_bits
 
 LABEL_COLUMNS = ("s0_label", "s1_label", "pvi_label")
 REFERENCE_ROWS = 65_536
+SHARE_WEIGHT = 1.5  # how often s1_label counts the class's share: half of LDA's prior, and the vote's
 _NEIGHBOURS = 100
 _SHARPNESS = 15.0  # of the votes' weights, exp(15 (cosine - best cosine))
 _KAPPA = 0.5  # votes that the class shares count as
@@ -62,19 +64,15 @@ class LabelModel:
         self._gram: F64 = self._means @ self._means.T
         self._reference: _Reference | None = None
 
-    @property
-    def refers(self) -> bool:
-        """Whether there are rows that vote."""
-        return self._reference is not None
-
     def project(self, x: F32) -> F64:
         """Return rows of x (m, p) in the whitened space, (m, dims)."""
         projected: F64 = (x.astype(np.float64) - self._centre) @ self._whiten
         return projected
 
-    def refer(self, x: F32, label: I64) -> None:
-        """Let these rows vote from now on: x (r, p) features, label (r,) of classes known to the sums."""
-        self._reference = _Reference(_unit(self.project(x)), label)
+    def refer(self, parts: Iterable[tuple[F32, I64]]) -> None:
+        """Let these rows vote from now on: parts of x (r, p) features and label (r,) of classes known to the sums."""
+        units, labels = zip(*((_unit(self.project(x)), label) for x, label in parts), strict=True)
+        self._reference = _Reference(np.concatenate(units), np.concatenate(labels))
 
     def score(self, z: F64, label: I64, seen: B1, place: I64 | None = None) -> dict[str, F32]:
         """Return LABEL_COLUMNS in bits for projected rows z with label (m,) of a class known to the sums.
@@ -98,9 +96,8 @@ class LabelModel:
             s0,
             s1,
         )
-        pvi = s0 - s1
-        if self._reference is not None:
-            votes = self._votes(z, place)
+        pvi, votes = s0 - s1, self._votes(z, place)
+        if votes is not None:
             s1 = s1 / 2 + votes.bits(label, np.exp2(-s0))
         columns = {"s0_label": s0, "s1_label": s1, "pvi_label": pvi}
         return {name: value.astype(np.float32) for name, value in columns.items()}
@@ -109,9 +106,10 @@ class LabelModel:
         """Return rows as they would look under labels that are not their own; arguments as for `score`."""
         return Foreign(self, z, label, seen, place)
 
-    def _votes(self, z: F64, place: I64 | None) -> _Votes:
+    def _votes(self, z: F64, place: I64 | None) -> _Votes | None:
         """Return the votes of the nearest rows of the reference on projected rows, each row's own left out."""
-        assert self._reference is not None
+        if self._reference is None:
+            return None
         sim, row = nearest(self._reference.x, _unit(z), k=_NEIGHBOURS + 1)
         if place is not None:
             sim[(row == place[:, None]) & (row >= 0)] = -np.inf
@@ -171,15 +169,15 @@ class Foreign:
         self._partition = np.zeros(label.size)
         for low in range(0, label.size, step):
             part = slice(low, low + step)
-            logits = model._logits(z[part], label[part], seen[part], every)  # noqa: SLF001
+            logits = model._logits(z[part], label[part], seen[part], every)
             self._partition[part] = logsumexp(logits, axis=1)
-        self._votes = model._votes(z, place) if model.refers else None  # noqa: SLF001
+        self._votes = model._votes(z, place)
 
     def s1(self, claimed: int) -> F64:
         """Return s1_label of all rows of other classes, as if their label were `claimed`; float64, in order."""
         at = np.flatnonzero(self.label != claimed)
         model, seen = self._model, self._seen[at]
-        logit = model._logits(self._z[at], self.label[at], seen, np.array([claimed]))[:, 0]  # noqa: SLF001
+        logit = model._logits(self._z[at], self.label[at], seen, np.array([claimed]))[:, 0]
         bits: F64 = (self._partition[at] - logit) / np.log(2.0)
         if self._votes is None:
             return bits
@@ -211,7 +209,7 @@ def label_information(image: F32, label: I64, table: ScoreTable, counted: B1 | N
         moments.add(image[rows], label[rows], int(label.max()) + 1)
     model = LabelModel(moments, table)
     voters = spread(learn, REFERENCE_ROWS)
-    model.refer(image[voters], label[voters])
+    model.refer((image[rows], label[rows]) for rows in (voters[i : i + _TILE] for i in range(0, voters.size, _TILE)))
     place = np.full(n, -1, dtype=np.int64)
     place[voters] = np.arange(voters.size)
     known = np.flatnonzero((label >= 0) & (model.count[label] > 0))

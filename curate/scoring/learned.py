@@ -26,6 +26,7 @@ _STEPS = (40, 4000)  # least and most optimiser steps, whatever the number of ro
 _WIDTH, _DIMS, _DROPOUT = 512, 256, 0.5
 _RATE, _DECAY = 1e-3, 0.1
 _MIN_ROWS = 64
+_MIN_FOLD = 8
 
 
 def learned_information(
@@ -37,7 +38,7 @@ def learned_information(
     scored), for instance those that another family found informative. About 20 s for 10,000 pairs on a CPU core.
 
     Raises:
-        UsageError: image and text differ in length, or there are fewer than 64 trusted rows or 2 folds.
+        UsageError: image and text differ in length, or there are fewer than 64 trusted rows, 2 folds, or 8 rows a fold.
     """
     image, text = as_rows(image, "image"), as_rows(text, "text")
     n = image.shape[0]
@@ -46,6 +47,8 @@ def learned_information(
         raise UsageError(f"image has {n} rows, text {text.shape[0]}, trusted {usable.shape}; they must be the same")
     if usable.sum() < _MIN_ROWS or folds < 2:
         raise UsageError(f"{int(usable.sum())} trusted rows in {folds} folds; at least {_MIN_ROWS} and 2 are needed")
+    if n < _MIN_FOLD * folds:  # a pair that is alone in its fold is found without any information
+        raise UsageError(f"{n} rows in {folds} folds; each fold needs {_MIN_FOLD} pairs to tell apart, fewer folds")
     fold = np.random.default_rng(seed).permutation(n) % folds
     columns = {name: np.empty(n, dtype=np.float32) for name in LEARNED_COLUMNS}
     for k in range(folds):

@@ -23,6 +23,9 @@ RIDGE_ROWS = 2048  # that the ridges are chosen on
 _TILE = 4096
 
 
+_Families = tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian]
+
+
 @dataclass(frozen=True, slots=True)
 class Basis:
     """A view's centre, its first principal axes, and one scale that makes the mean squared norm 1."""
@@ -74,7 +77,7 @@ class PairModel:
         self._targets = max(1, min(table.target_dims, p, q, int(n) // 8))
         self.ridges = ridges
         self._sums = self._project_sums(moments)
-        self._families: tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian] | None = None
+        self._families: _Families | None = None
 
     def _project_sums(self, m: PairMoments) -> _Sums:
         a, b = self._image, self._text
@@ -97,7 +100,9 @@ class PairModel:
         self._sums.xy += left.T @ right
         self._families = None
 
-    def _fit(self, ridges: tuple[float, float]) -> tuple[LinearGaussian, ...]:
+    def _fit(
+        self, ridges: tuple[float, float]
+    ) -> tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian]:
         s, t = self._sums, 1 + self._targets
         return (
             LinearGaussian(s.n, s.x, s.xy[:, 1:t], s.y[1:t, 1:t], ridges[0]),
@@ -122,14 +127,8 @@ class PairModel:
 
         seen: (m,) bool; rows that are in the sums are scored by exact leave-one-out, others by the predictive.
         """
-        if self._families is None:
-            text, text0, image, image0 = self._fit(self.ridges)
-            self._families = (text, text0, image, image0)
-        t = self._targets
-        nothing = np.zeros((x.shape[0], 0))
-        inputs = ((x, y[:, :t]), (nothing, y[:, :t]), (y, x[:, :t]), (nothing, x[:, :t]))
         bits = []
-        for family, (given, target) in zip(self._families, inputs, strict=True):
+        for family, given, target in self._directions(x, y):
             value = np.empty(x.shape[0])
             value[seen] = family.leave_one_out(given[seen], target[seen])
             value[~seen] = family.predictive(given[~seen], target[~seen])
@@ -144,6 +143,28 @@ class PairModel:
         }
         columns["pvi"] = (columns["pvi_text"] + columns["pvi_image"]) / 2
         return {name: value.astype(np.float32) for name, value in columns.items()}
+
+    def mismatched(self, x: F64, y: F64, seen: B1, other: I64) -> F32:
+        """Return the `pvi` of wrong pairs, (m,) float32: image i with the caption of row other[i].
+
+        x, y, seen: as for `score`. Both rows are left out of the sums, for of a wrong pair nothing right is in them.
+        """
+        own = np.arange(x.shape[0])
+        ways = ((own, other), (own, other), (other, own), (other, own))
+        bits = [
+            family.crossed(given, target, row, asked, seen)
+            for (family, given, target), (row, asked) in zip(self._directions(x, y), ways, strict=True)
+        ]
+        pvi: F32 = ((bits[0] - bits[1] + bits[2] - bits[3]) / 2).astype(np.float32)
+        return pvi
+
+    def _directions(self, x: F64, y: F64) -> tuple[tuple[LinearGaussian, F64, F64], ...]:
+        """Return each family with what it is given and what it predicts: text, text alone, image, image alone."""
+        if self._families is None:
+            self._families = self._fit(self.ridges)
+        text, text0, image, image0 = self._families
+        t, nothing = self._targets, np.zeros((x.shape[0], 0))
+        return ((text, x, y[:, :t]), (text0, nothing, y[:, :t]), (image, y, x[:, :t]), (image0, nothing, x[:, :t]))
 
 
 def pair_information(

@@ -128,7 +128,7 @@ def test_a_duplicate_is_promoted_when_what_it_duplicates_is_dropped(
     def only_the_first(engine: object, gate: Gate, scores: dict[str, np.ndarray], *rest: object) -> None:
         gate.classes = {0: Threshold(-float(scores["s1_label"][0]) + 1e-6, 0.1, 0.0, 1.0)}
 
-    monkeypatch.setattr(checkpoint, "_calibrate", only_the_first)
+    monkeypatch.setattr(checkpoint, "calibrate_gates", only_the_first)
     curate.grow(source, tmp_path / "pool", options=OPTIONS)
     rows = {row["key"]: row for row in curate.Pool.open(tmp_path / "pool").frame().iter_rows(named=True)}
     twin = rows["square/9999.jpg"]

@@ -131,7 +131,8 @@ def collection(seed: int = 0, n: int = N, lacking: bool = True) -> Collection:
     age = 50 + 100 * image[:, 3] + rng.normal(size=n)
     words = [("a red circle", "a RED square, 12 of 40", "photo", "a blue square a blue square")[k] for k in own]
     captions: list[str | None] = [f"{w} on {i % 7}" if i % 3 else w for i, w in enumerate(words)]
-    label: list[str | None] = [f"class {k}" for k in own]
+    # One label in sixteen is wrong: a probe that separates all classes puts every row at certainty.
+    label: list[str | None] = [f"class {(k + (i % 16 == 1)) % CLASSES}" for i, k in enumerate(own)]
     ages: list[Any] = [round(float(v), 3) for v in age]
     pixels: list[Any] = [rng.integers(0, 256, (20, 24, 3), dtype=np.uint8) for _ in range(n)]
     if lacking:

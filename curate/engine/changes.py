@@ -1,0 +1,177 @@
+"""The columns that a checkpoint rewrites, while rows are judged again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.cleaning import Quality, refusal
+from curate.engine import guard
+from curate.engine.decisions import append_history, history_entry
+from curate.engine.gate import HELD
+from curate.engine.rows import nullable
+from curate_kernels.arrays import B1, F32, I64
+from curate_selectors.drift import Drift, sample_rows
+from curate_selectors.types import Stage
+
+if TYPE_CHECKING:
+    from curate.engine.core import Engine
+
+_GAINS = ("gain", "gain_image", "gain_text", "gain_arrival")
+_QUALITY = ("width", "height", "quality_contrast", "quality_sharpness")
+READ = ["uid", "decision", "reason", "detail", "duplicate_of", "history", "counted", "embedded", "caption", "label"]
+READ += [*_GAINS, "gain_kept", *_QUALITY]
+_GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
+FORGOTTEN = "forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """A takedown: ordinals of the rows that go, and whether their duplicates may take their place."""
+
+    rows: I64 = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    refill: bool = False
+
+
+class Changes:
+    """Every row's decision, what it duplicates, its history and its gains, as they are and as they become."""
+
+    def __init__(self, engine: Engine, table: Any, scores: dict[str, F32], forgetting: Forgetting) -> None:
+        self.engine, self.scores, self.forgetting = engine, scores, forgetting
+        self.uid = table["uid"].to_list()
+        self.decision, self.reason, self.detail, self.twin, self.history = (
+            np.array(table[c].to_list(), dtype=object)
+            for c in ("decision", "reason", "detail", "duplicate_of", "history")
+        )
+        self.gains = {name: table[name].cast(float).fill_null(np.nan).to_numpy().astype(np.float32) for name in _GAINS}
+        self.kept = table["gain_kept"].fill_null(-1).to_numpy().astype(np.int64)
+        self.quality = table.select(_QUALITY)
+        self.before = (self.decision.copy(), self.reason.copy())
+        self.counted, self.embedded = (table[name].to_numpy().copy() for name in ("counted", "embedded"))
+        for column in (self.counted, self.embedded):
+            column[forgetting.rows] = False
+        captions = table["caption"].is_not_null().to_numpy()
+        self.rows = engine.gate_rows(
+            np.zeros((len(self.uid), 0), np.float32), np.zeros((len(self.uid), 0), np.float32),
+            captions, table["label"].to_list(), self.embedded,
+        )  # fmt: skip
+        self.verdict = np.array(engine.gate.verdicts(self.rows, scores), dtype=object)
+        self.verdict[forgetting.rows] = FORGOTTEN
+
+    def keep_out(self, leaks: list[str]) -> None:
+        """Refuse rows that leak an evaluation set; leaks: (n) what each row leaks in words, or ""."""
+        for i, leak in enumerate(leaks):
+            if leak and self.verdict[i] != FORGOTTEN:
+                self.verdict[i], self.detail[i] = guard.REASON, leak
+
+    def judge(self) -> None:
+        """Drop what fails now, and send through the online rule what may enter now."""
+        forgotten = self.verdict == FORGOTTEN
+        admitted = self.decision == "admit"
+        dropped = admitted & (self.verdict != "")
+        self.engine.index.remove([self.uid[i] for i in np.flatnonzero(dropped)])
+        orphaned = self._orphans(dropped, forgotten)
+        for i in np.flatnonzero(orphaned):
+            self.verdict[i] = self._poor(int(i)) or self.verdict[i]
+        again = np.isin(self.reason, _GATE_REASONS) | orphaned | forgotten
+        for i in np.flatnonzero((admitted | again) & (self.verdict != "")):
+            self._set(int(i), "hold" if self.verdict[i] == HELD else "refuse", str(self.verdict[i]), None)
+        waiting = np.flatnonzero(again & ~admitted & (self.verdict == ""))
+        size = self.engine.recipe.limits.batch_size
+        for start in range(0, waiting.size, size):
+            self._admit(waiting[start : start + size])
+        self._log()
+        self._refresh_gains()
+
+    def _orphans(self, dropped: B1, forgotten: B1) -> B1:
+        """Return the rows that lost what they duplicated; without a refill, a takedown's only lose its name."""
+        gone = {self.uid[i] for i in np.flatnonzero(dropped | forgotten)}
+        orphaned: B1 = np.array([twin in gone for twin in self.twin], dtype=np.bool_) & ~forgotten
+        if forgotten.any() and not self.forgetting.refill:
+            taken = {self.uid[i] for i in np.flatnonzero(forgotten)}
+            for i in np.flatnonzero(orphaned):
+                if self.twin[i] in taken:
+                    self.twin[i], orphaned[i] = None, False
+        return orphaned
+
+    def _poor(self, i: int) -> str:
+        """Return the quality refusal that a row would have had if it had duplicated nothing, or ""."""
+        width, height, contrast, sharpness = self.quality.row(i)
+        return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
+
+    def _admit(self, rows: I64) -> None:
+        table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash")).combine_chunks()
+        image, text, has_text, _ = self.engine.table_rows(table)
+        stage = np.full(rows.size, Stage.FREE, dtype=np.uint8)
+        pixels = table.column("pixel_hash").to_pylist()
+        engine = self.engine
+        decided = engine.decide(engine.index, [self.uid[i] for i in rows], pixels, image, text, has_text, stage)
+        for name in _GAINS:
+            self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
+        self.kept[rows] = decided.kept
+        for place, i in enumerate(rows):
+            self._set(int(i), *decided.outcome(place, ""), decided.twins[place][0] or None)
+
+    def _set(self, i: int, decision: str, reason: str, twin: str | None) -> None:
+        self.decision[i], self.reason[i], self.twin[i] = decision, reason, twin
+
+    def _log(self) -> None:
+        """Write every changed decision into its row's history, as a new decision."""
+        changed = (self.decision != self.before[0]) | (self.reason != self.before[1])
+        for i in np.flatnonzero(changed):
+            thresholds = self.engine.gate.thresholds(int(self.rows.label[i]))
+            place, outcome = ("checkpoint", self.engine.state.step + 1), (self.decision[i], self.reason[i])
+            entry = history_entry(place, outcome, self.scores, int(i), thresholds)
+            self.history[i] = append_history(self.history[i], entry)
+
+    def _refresh_gains(self) -> None:
+        """Correct every gain for the growth of what it is measured by: as it would be against all that is kept now."""
+        known = np.isfinite(self.gains["gain_arrival"]) & (self.kept >= 0)
+        kept = np.flatnonzero(known & (self.decision == "admit") & (self.kept >= self.engine.recipe.gain.k))
+        if not kept.size:
+            return
+        rows = kept[sample_rows(kept.size)]
+        curve = Drift.fit(self.kept[rows], self.gains["gain_arrival"][rows], self._gains_now(rows))
+        self.gains["gain"][known] = curve.correct(self.kept[known], self.gains["gain_arrival"][known])
+
+    def _gains_now(self, rows: I64) -> F32:
+        """Return the gain of kept rows against all other kept rows."""
+        engine, k = self.engine, self.engine.recipe.gain.k
+        out = np.empty(rows.size, dtype=np.float32)
+        for start in range(0, rows.size, 256):
+            part = rows[start : start + 256]
+            table = engine.pool.take(part.tolist(), engine.columns()).combine_chunks()
+            image, text, has_text, _ = engine.table_rows(table)
+            found = engine.index.search(image, text, has_text, [""] * part.size, k + 1, 0.0, 2.0)
+            # A kept row is its own nearest: nothing nearer was kept.
+            gain = _mean_distance(found.top_image[:, 1:])
+            out[start : start + 256] = np.where(has_text, (gain + _mean_distance(found.top_text[:, 1:])) / 2, gain)
+        return out
+
+    def table(self) -> Any:
+        """Return the rewritten columns, one row per row of the pool."""
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {
+            "uid": self.uid,
+            "decision": self.decision.tolist(),
+            "reason": self.reason.tolist(),
+            "detail": pa.array(self.detail.tolist(), type=pa.string()),
+            "duplicate_of": pa.array(self.twin.tolist(), type=pa.string()),
+            "history": self.history.tolist(),
+            "gain_kept": pa.array(self.kept, pa.int32(), mask=self.kept < 0),
+        }
+        if self.forgetting.rows.size:
+            columns |= {"counted": self.counted, "embedded": self.embedded}
+        columns |= {name: nullable(values) for name, values in (self.gains | self.scores).items()}
+        return pa.table(columns)
+
+
+def _mean_distance(similarity: F32) -> F32:
+    """Return 1 - the mean of the similarities (b, k) that there are; 1 where there is none."""
+    there = np.isfinite(similarity)
+    total = np.where(there, 1.0 - similarity, 0.0).sum(axis=1)
+    mean: F32 = np.where(there.any(axis=1), total / np.maximum(there.sum(axis=1), 1), 1.0).astype(np.float32)
+    return mean

@@ -1,0 +1,144 @@
+"""Leak guard: samples near a registered evaluation set are refused, so that no model is trained on its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.encoders import ImageEncoder
+from curate.errors import DecodeError, PoolMismatchError, SourceError
+from curate.images import decode, pixel_hash
+from curate.pool import Pool
+from curate.scoring.nearest import nearest
+from curate.sources import open_sources
+from curate_kernels.arrays import F16, F32
+
+if TYPE_CHECKING:
+    from curate.engine.core import Engine
+
+REASON = "eval_leak"
+_BATCH = 256
+
+
+class Guard:
+    """The images of every registered evaluation set: embeddings (m, d), hashes of their pixels, and their names."""
+
+    def __init__(self) -> None:
+        self._image: F16 = np.zeros((0, 0), dtype=np.float16)
+        self._names: list[str] = []
+        self._pixels: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, image: F16, pixels: Sequence[str], names: Sequence[str]) -> None:
+        """Register images: embeddings (m, d) float16 unit rows, pixel hashes ("" unknown), and names to tell."""
+        start = len(self._names)
+        self._image = np.concatenate([self._image, image]) if start else image.copy()
+        self._names += names
+        for i, pixel in enumerate(pixels, start):
+            if pixel:
+                self._pixels.setdefault(pixel, i)
+
+    def leaks(self, image: F32, pixels: Sequence[str], epsilon: float) -> list[str]:
+        """Return for each of b rows what it leaks, in words, or "".
+
+        image: (b, d) float32 unit rows, zero where there is none; pixels: b hashes; epsilon: near-duplicate distance
+        """
+        out = [""] * image.shape[0]
+        there = np.flatnonzero(image.any(axis=1))
+        if not self._names or not there.size:
+            return out
+        sim, row = nearest(self._image, np.ascontiguousarray(image[there]), k=1)
+        for i, similarity, found in zip(there.tolist(), sim[:, 0].tolist(), row[:, 0].tolist(), strict=True):
+            exact = self._pixels.get(pixels[i]) if pixels[i] else None
+            if exact is not None:
+                out[i] = f"its pixels equal those of {self._names[exact]}"
+            elif 1.0 - similarity <= epsilon:
+                out[i] = f"{self._names[found]} is {max(1.0 - similarity, 0.0):.4f} away"
+        return out
+
+
+def register(engine: Engine, paths: Sequence[str | Path]) -> bool:
+    """Register evaluation sets (sources of images, or pools) with a pool; return whether there is a new one.
+
+    Raises SourceError when one cannot be read or holds no image, PoolMismatchError for a pool of another encoder.
+    """
+    new = False
+    for path in paths:
+        image, pixels, names = _from_pool(engine, Path(path)) if _is_pool(path) else _from_source(engine, path)
+        if not names:
+            raise SourceError(f"the evaluation set {path} holds no image that decodes; give its images")
+        arrays = {"image": image, "pixels": _packed(pixels), "names": _packed(names)}
+        name = engine.writer.save_sums(0, arrays)
+        if name not in engine.state.guards:
+            engine.state.guards.append(name)
+            engine.guard.add(image, pixels, names)
+            new = True
+    return new
+
+
+def load(engine: Engine) -> Guard:
+    """Return the guard of the sets that a pool's state names."""
+    guard = Guard()
+    for name in engine.state.guards:
+        arrays = engine.pool.sums(name)
+        guard.add(arrays["image"], _unpacked(arrays["pixels"]), _unpacked(arrays["names"]))
+    return guard
+
+
+def _is_pool(path: str | Path) -> bool:
+    return (Path(path) / "samples.lance").is_dir()
+
+
+def _from_pool(engine: Engine, path: Path) -> tuple[F16, list[str], list[str]]:
+    pool = Pool.open(path)
+    theirs, own = pool.state()["image"], engine.state.image
+    if theirs["fingerprint"] != own.fingerprint:
+        raise PoolMismatchError(f"the evaluation pool {path} has another encoder ({theirs['name']}) than {own.name}")
+    table = pool.frame(["source", "key", "pixel_hash"], where="embedded")
+    image = pool.embeddings("image", where="embedded").astype(np.float16)
+    names = [f"{source}:{key}" for source, key in table.select("source", "key").iter_rows()]
+    return image, table["pixel_hash"].to_list(), names
+
+
+def _from_source(engine: Engine, path: str | Path) -> tuple[F16, list[str], list[str]]:
+    parts: list[F16] = []
+    pixels: list[str] = []
+    names: list[str] = []
+    crops: list[Any] = []
+    for crop, pixel, name in _images(engine.encoder, path, engine.recipe.limits.max_pixels):
+        crops.append(crop)
+        pixels.append(pixel)
+        names.append(name)
+        if len(crops) == _BATCH:
+            parts.append(engine.encoder.encode(crops).astype(np.float16))
+            crops = []
+    if crops:
+        parts.append(engine.encoder.encode(crops).astype(np.float16))
+    image = np.concatenate(parts) if parts else np.zeros((0, engine.encoder.dim), dtype=np.float16)
+    return image, pixels, names
+
+
+def _images(encoder: ImageEncoder, path: str | Path, max_pixels: int) -> Iterator[tuple[Any, str, str]]:
+    for source in open_sources([path]):
+        for sample in source.rows():
+            if sample.problem:
+                continue
+            try:
+                image = decode(sample.data, max_pixels)
+            except DecodeError:
+                continue
+            yield encoder.prepare(image.pixels), pixel_hash(image.pixels), f"{sample.source}:{sample.key}"
+
+
+def _packed(texts: Sequence[str]) -> Any:
+    """Return texts as bytes with line feeds between them, which safetensors can hold."""
+    return np.frombuffer("\n".join(text.replace("\n", " ") for text in texts).encode(), dtype=np.uint8).copy()
+
+
+def _unpacked(data: Any) -> list[str]:
+    return bytes(data).decode().split("\n")

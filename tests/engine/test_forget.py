@@ -1,0 +1,166 @@
+"""A takedown leaves nothing of a row: not in data, older versions, states, statistics or logs; and it stays away."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import captioned_tar, jpeg, picture, write_folder
+
+import curate
+from curate.engine import forget as module
+from curate.errors import KeyNotFoundError, UsageError
+from curate.pool import Pool
+
+SMALL = {"limits": {"batch_size": 8}, "dedup": {"epsilon": 0.002}, "clean": {"captions": False, "labels": False}}
+MARKER = "".join(
+    random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=80)
+)  # incompressible, so that a search proves
+
+
+def places(pool: Path, needle: str) -> list[str]:
+    return [
+        str(p.relative_to(pool)) for p in sorted(pool.rglob("*")) if p.is_file() and needle.encode() in p.read_bytes()
+    ]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder and a pool of 20 pictures, one with a caption that can be searched for, one a copy of it."""
+    root = tmp_path_factory.mktemp("forget")
+    files = {f"{i:02d}.jpg": jpeg(picture(i)[0]) for i in range(20)}
+    files["30.jpg"] = files["05.jpg"]
+    lines = ["file_name,caption,url"]
+    for name in files:
+        caption = MARKER if name == "05.jpg" else picture(int(name[:2]))[1] + f" {name}"
+        lines.append(f"{name},{caption},https://{'www.bad' if name in ('07.jpg', '08.jpg') else 'good'}.example/{name}")
+    write_folder(root / "source", files | {"metadata.csv": "\n".join(lines).encode()})
+    curate.grow(root / "source", root / "pool", options=SMALL | {"dedup": {"epsilon": 0.002, "match": "image"}})
+    curate.tag(root / "pool", "before")
+    return root
+
+
+@pytest.fixture
+def pool(marked: Path, tmp_path: Path) -> Path:
+    shutil.copytree(marked / "pool", tmp_path / "pool")
+    return tmp_path / "pool"
+
+
+def test_nothing_is_left_of_a_forgotten_row(pool: Path) -> None:
+    uid = str(Pool.open(pool).find("05.jpg")["uid"])
+    assert places(pool, MARKER)  # the same search finds it before
+    done = curate.forget(pool, keys=["05.jpg"])
+    assert (done.forgotten, done.tags, done.refilled) == (1, ["before"], 0)
+    assert places(pool, MARKER) == []
+    assert places(pool, uid) == []
+    assert places(pool, "05.jpg") == []
+    assert done.versions > 3
+    table = Pool.open(pool).frame()
+    assert table.height == 20
+    assert table["row"].to_list() == list(range(20))
+    assert table.filter(table["key"] == "30.jpg")["duplicate_of"].to_list() == [None]
+
+
+def test_a_copy_moves_up_when_asked_for(pool: Path) -> None:
+    done = curate.forget(pool, keys=["05.jpg"], refill=True)
+    assert (done.forgotten, done.refilled) == (1, 1)
+    row = Pool.open(pool).find("30.jpg")
+    assert (row["decision"], row["duplicate_of"]) == ("admit", None)
+
+
+def test_rows_that_had_duplicates_of_others_still_find_their_twin(pool: Path) -> None:
+    curate.forget(pool, keys=["02.jpg"])
+    answer = curate.why(pool, "30.jpg")
+    assert answer["duplicate_of"]["key"] == "05.jpg"
+    assert answer["duplicate_of"]["image_distance"] < 1e-3
+
+
+def test_forgotten_rows_do_not_come_back_by_name_or_by_bytes(marked: Path, pool: Path, tmp_path: Path) -> None:
+    curate.forget(pool, keys=["05.jpg"])
+    other = write_folder(tmp_path / "other", {"renamed.jpg": jpeg(picture(5)[0]), "new.jpg": jpeg(picture(50)[0])})
+    done = curate.grow(other, pool)
+    assert (done.refused, done.admitted, done.seen) == ({"forgotten": 1}, 1, 2)
+    assert Pool.open(pool).rows == 21
+    shutil.copytree(marked / "source", tmp_path / "source")
+    (tmp_path / "source" / "99.jpg").write_bytes(jpeg(picture(51)[0]))  # another listing: compared row by row
+    again = curate.grow(tmp_path / "source", pool)
+    assert again.refused.get("forgotten", 0) >= 1
+    assert places(pool, MARKER) == []
+
+
+def test_rows_are_named_by_domain_and_by_digest(pool: Path) -> None:
+    digest = str(Pool.open(pool).find("00.jpg")["sha256"])
+    assert curate.forget(pool, url_domains=["bad.example"]).forgotten == 2
+    assert curate.forget(pool, sha256=[digest.upper()]).forgotten == 1
+    assert Pool.open(pool).rows == 18
+
+
+def test_receipt_and_bar_name_nothing(pool: Path) -> None:
+    done = curate.forget(pool, keys=["05.jpg"])
+    receipt = json.loads((pool / done.receipt).read_text())
+    assert len(receipt["forgotten"]) == 1
+    assert receipt["tags"] == ["before"]
+    log = curate.log(pool)
+    assert log[0]["what"] == "forget"
+    assert sum(entry.get("gone", False) for entry in log) >= 4
+    assert not any(MARKER in json.dumps(entry) for entry in log)
+
+
+def test_going_back_before_a_takedown_is_a_named_error(pool: Path) -> None:
+    curate.forget(pool, keys=["05.jpg"])
+    for version in (2, "before"):
+        with pytest.raises(UsageError, match="no version"):
+            curate.rollback(pool, version)
+
+
+def test_statistics_are_as_if_the_row_had_never_been_seen(tmp_path: Path) -> None:
+    options = {"limits": {"batch_size": 32}, "clean": {"warmup": 64, "min_precision": 0.9}}
+    captioned_tar(tmp_path / "s.tar", range(96))
+    curate.grow(tmp_path / "s.tar", tmp_path / "pool", options=options)
+    forgotten = curate.Pool.open(tmp_path / "pool").frame(["key"])["key"].to_list()[10:14]
+    curate.forget(tmp_path / "pool", keys=forgotten)
+    ours = curate.Pool.open(tmp_path / "pool")
+    state = ours.state()
+    sums = ours.sums(state["checkpoint"]["sums"]["pairs"])
+    assert state["pairs"] == sums["n"]
+    table = ours.frame(["counted", "caption"])
+    where = "counted AND caption IS NOT NULL"
+    image, text = np.sqrt(ours.embeddings("image", where=where)), ours.embeddings("text", where=where)
+    assert table["counted"].sum() == image.shape[0] == sums["n"]
+    np.testing.assert_allclose(sums["xy"], image.T.astype(float) @ text, atol=1e-6 * np.abs(sums["xy"]).max())
+
+
+@pytest.mark.parametrize("step", ["delete", "compact_files", "cleanup_old_versions"])
+def test_an_interrupted_takedown_is_finished_by_the_next_writer(
+    pool: Path, marked: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lance
+    from lance.dataset import DatasetOptimizer
+
+    target = DatasetOptimizer if step == "compact_files" else lance.LanceDataset
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            curate.forget(pool, keys=["05.jpg"])
+    curate.grow(marked / "source", pool)
+    assert places(pool, MARKER) == []
+    assert Pool.open(pool).rows == 20
+    assert not (pool / module._PENDING).exists()
+
+
+def test_what_names_nothing_is_a_named_error(pool: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to forget"):
+        curate.forget(pool)
+    with pytest.raises(KeyNotFoundError):
+        curate.forget(pool, keys=["nobody.jpg"])
+    with pytest.raises(UsageError, match="nothing was forgotten"):
+        curate.forget(pool, url_domains=["unheard.example"])
+    with pytest.raises(UsageError, match="no SHA-256"):
+        curate.forget(pool, sha256=["abc"])
+    assert Pool.open(pool).rows == 21
