@@ -6,8 +6,8 @@
 
 POOL was grown from a clean collection. Its admitted rows are read, noise is planted, and every score is fitted on the
 noisy rows themselves. AUC: the chance that a wrong sample scores worse than a right one. Recall: share of the wrong
-ones found where 5 % (captions) or 10 % (labels) of the right ones are lost. Outliers: .1 % of the rows come from another
-collection; average precision.
+ones found where 5 % (captions) or 10 % (labels) of the right ones are lost. Outliers: .1 % of the rows come from
+another collection; average precision.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from curate.recipe import load_recipe as load_recipe
     from curate.scores.arrays import score as score
     from curate.scores.pools import score_pool as score_pool
-    from curate.scores.registry import scores as scores
+    from curate.scores.registry import list_scores as list_scores
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
     from curate_selectors.registry import methods as methods
@@ -44,6 +44,7 @@ _LAZY = {
     "diff": "curate.engine.timeline",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
+    "list_scores": "curate.scores.registry",
     "load_recipe": "curate.recipe",
     "log": "curate.engine.timeline",
     "methods": "curate_selectors.registry",
@@ -51,7 +52,6 @@ _LAZY = {
     "rollback": "curate.engine.timeline",
     "score": "curate.scores.arrays",
     "score_pool": "curate.scores.pools",
-    "scores": "curate.scores.registry",
     "select": "curate.selection",
     "select_from_pool": "curate.selection",
     "tag": "curate.engine.timeline",
@@ -64,6 +64,7 @@ __all__ = [
     "diff",
     "forget",
     "grow",
+    "list_scores",
     "load_recipe",
     "log",
     "methods",
@@ -71,7 +72,6 @@ __all__ = [
     "rollback",
     "score",
     "score_pool",
-    "scores",
     "select",
     "select_from_pool",
     "tag",

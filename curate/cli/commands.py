@@ -139,8 +139,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _scored(done: dict[str, Any]) -> Iterator[Table]:
     yield draw("scored", {k: done[k] for k in ("pool", "version", "rows", "seconds")})
-    shown = {name: f"{v['rows']} rows, mean {v['mean']:g}" for name, v in done["columns"].items()}
-    yield draw("columns", shown)
+    figures = {k: f"{v['rows']} rows, mean {v['mean']}" for k, v in done["columns"].items()}
+    yield draw("columns", figures)
 
 
 @app.command()

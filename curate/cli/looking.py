@@ -74,7 +74,7 @@ def methods(
 
 
 def _list_scores(as_json: bool) -> None:
-    from curate.scores.registry import scores as listed
+    from curate.scores.registry import list_scores as listed
 
     if as_json:
         typer.echo(json.dumps(listed()))

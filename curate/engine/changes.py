@@ -99,6 +99,8 @@ class Changes:
     def _poor(self, i: int) -> str:
         """Return the quality refusal that a row would have had if it had duplicated nothing, or ""."""
         width, height, contrast, sharpness = self.quality.row(i)
+        if contrast is None or sharpness is None:
+            return ""
         return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
 
     def _admit(self, rows: I64) -> None:

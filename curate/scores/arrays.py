@@ -30,7 +30,7 @@ def score(
 
     Args:
         x: (n, d) image embeddings; rows are scaled to norm 1, zero rows count as missing. text: (n, t) of captions.
-        name: of `curate.scores()`; params are the fields of its dataclass.
+        name: of `curate.list_scores()`; params are the fields of its dataclass.
         captions, labels, columns: n values each, None where there is none.
         target: (m, d) embeddings of samples like those that are wanted; target_labels: m labels of theirs.
         shared: both embeddings lie in one space; by default if they have the same dimensions.

@@ -28,12 +28,12 @@ _READ = ("uid", "decision", "embedded", "counted", "caption", "label", "meta", *
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What one scoring gave. columns: {name: {"rows": how many have a value, "mean": …}}."""
+    """What one scoring gave. columns: {name: {"rows": how many have a value, "mean": theirs, None of nothing}}."""
 
     pool: str
     version: int
     rows: int
-    columns: dict[str, dict[str, float]]
+    columns: dict[str, dict[str, float | None]]
     seconds: float
 
 
@@ -46,7 +46,7 @@ def score_pool(
 ) -> Scored:
     """Compute scores of every row, admitted or refused, and add them to the pool as columns; embeddings stay.
 
-    names: of `curate.scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
+    names: of `curate.list_scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
     params: fields of the score's dataclass; with several names, each takes those that it has.
 
     A column that is there already is replaced. Raises UsageError for what does not exist or lacks what it needs, and
@@ -110,9 +110,9 @@ def _with_stored(found: dict[str, F32], pool: Pool) -> dict[str, F32]:
     return found
 
 
-def _summary(values: F32) -> dict[str, float]:
+def _summary(values: F32) -> dict[str, float | None]:
     known = values[np.isfinite(values)]
-    return {"rows": int(known.size), "mean": round(float(known.mean()), 5) if known.size else float("nan")}
+    return {"rows": int(known.size), "mean": round(float(known.mean()), 5) if known.size else None}
 
 
 def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None) -> Rows:

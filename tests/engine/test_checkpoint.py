@@ -196,3 +196,36 @@ def test_gates_turned_on_later_judge_what_was_counted_before(tmp_path: Path) -> 
     state = curate.Pool.open(tmp_path / "pool").state()
     assert state["checkpoint"]["labels"] == 100
     assert state["checkpoint"]["classes"]
+
+
+def test_a_duplicate_does_not_hear_what_it_duplicates_vouch_for_its_label() -> None:
+    table = pl.DataFrame({"uid": ["a", "b", "c", "d"], "duplicate_of": [None, "a", "d", "a"]})
+    # a and d vote; d was counted before it became a duplicate, so it leaves itself out
+    assert checkpoint._places(table, np.array([0, 3])).tolist() == [0, 0, 1, 1]
+
+
+def test_label_scores_of_a_run_that_died_after_a_checkpoint_are_those_of_one_that_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that vote are read again from the pool."""
+    source = write_folder(tmp_path / "s", {f"{SHAPES[i % 4]}/{i:04d}.jpg": jpeg(picture(i)[0]) for i in range(200)})
+    options = OPTIONS | {"clean": {"warmup": 64, "checkpoint_growth": 1.3}}
+    columns = ["uid", "decision", "s1_label", "s1_label_arrival", "pvi_label", "history"]
+    curate.grow(source, tmp_path / "straight", options=options)
+    append, calls = Writer.append, []
+
+    def dies_at_the_fifth(*args: object, **kwargs: object) -> object:
+        calls.append(None)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return append(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "append", dies_at_the_fifth)
+        with pytest.raises(KeyboardInterrupt):
+            curate.grow(source, tmp_path / "resumed", options=options)
+    assert curate.Pool.open(tmp_path / "resumed").state()["checkpoint"]["labels"] >= 64
+    curate.grow(source, tmp_path / "resumed", options=options)
+    straight, resumed = (curate.Pool.open(tmp_path / name).frame(columns) for name in ("straight", "resumed"))
+    assert resumed.equals(straight)
+    assert straight["s1_label_arrival"].is_not_null().sum() > 50

@@ -193,10 +193,10 @@ def test_the_head_and_the_model_that_is_asked_say_what_they_say(planted: Collect
     weight = load_file(files["head"])["weight"]
     heads = curate.score(planted.image, "head", file=files["head"], title="nice")
     np.testing.assert_allclose(heads["head_nice"], planted.image @ weight[0], atol=1e-5)
-    captions = ["a red circle", None, "photo 1 2"]
+    captions = ["a red circle", None, "photo 1 2", ""]  # the empty caption is a text
     asked = curate.score(None, "ask", captions=captions, model=files["ask"], prompt="{caption} ?", device="cpu")["ask"]
-    assert np.isnan(asked).tolist() == [False, True, False]
-    assert ((asked[[0, 2]] > 0) & (asked[[0, 2]] < 1)).all()
+    assert np.isnan(asked).tolist() == [False, True, False, False]
+    assert ((asked[[0, 2, 3]] > 0) & (asked[[0, 2, 3]] < 1)).all()
 
 
 def test_captions_and_pixels_by_hand() -> None:
@@ -386,4 +386,4 @@ def test_lengths_that_differ_are_named(planted: Collection) -> None:
 
 def test_the_scores_are_listed_before_and_after_one_is_computed(planted: Collection) -> None:
     curate.score(planted.image[:10], "novelty")
-    assert [row["name"] for row in curate.scores()][:2] == ["align", "anomaly"]
+    assert [row["name"] for row in curate.list_scores()][:2] == ["align", "anomaly"]

@@ -74,8 +74,8 @@ def _has(made: Collection, part: str) -> Any:
 
 
 def test_every_score_is_tried() -> None:
-    assert {row["name"] for row in curate.scores()} == set(NAMES)
-    assert len({column["name"] for row in curate.scores() for column in row["columns"]}) > 60
+    assert {row["name"] for row in curate.list_scores()} == set(NAMES)
+    assert len({column["name"] for row in curate.list_scores() for column in row["columns"]}) > 60
 
 
 @pytest.mark.parametrize("name", NAMES)
