@@ -50,9 +50,42 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     answer["thresholds"] = _thresholds(row, state)
     if row["duplicate_of"]:
         answer["duplicate_of"] = _twin(pool, row)
+    answer["would_be_kept"] = _counterfactual(row, answer)
     answer["history"] = json.loads(row["history"])
     answer["decided_in_batch"] = row["batch"]
     return answer
+
+
+def _counterfactual(row: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    """Return what would have to be otherwise for a refused row to be kept, all of it together; nothing else speaks."""
+    reason, limits, twin = row["reason"], answer["thresholds"], answer.get("duplicate_of", {})
+    width, height = row["width"] or 0, row["height"] or 0
+    if reason == "near_duplicate" and "image_distance" in twin:
+        ways = [f"dedup.epsilon below {twin['image_distance']:g} (it is {limits['epsilon']:g})"]
+        if "text_distance" in twin:
+            ways.append(f"dedup.epsilon_text below {twin['text_distance']:g} (it is {limits['epsilon_text']:g})")
+        return [" or ".join(ways)]
+    if reason == "caption_mismatch" and "pvi" in limits:
+        return [f"a caption threshold of at most {row['pvi']:.3f} bits (it is {limits['pvi']:.3f})"]
+    if reason == "label_noise" and "s1_label" in limits:
+        return [f"a threshold of its class of at least {row['s1_label']:.3f} bits (it is {limits['s1_label']:.3f})"]
+    if reason == "too_small":
+        return [f"clean.min_side of at most {min(width, height)} (it is {limits['min_side']})"]
+    if reason == "low_quality":
+        aspect = max(width, height) / max(min(width, height), 1)
+        checks = (
+            (aspect > limits["max_aspect"], f"clean.max_aspect of at least {aspect:.2f}"),
+            (
+                row["quality_contrast"] < limits["min_contrast"],
+                f"clean.min_contrast of at most {row['quality_contrast']:.2f}",
+            ),
+            (
+                row["quality_sharpness"] < limits["min_sharpness"],
+                f"clean.min_sharpness of at most {row['quality_sharpness']:.2f}",
+            ),
+        )
+        return [text for fails, text in checks if fails]
+    return []
 
 
 def _thresholds(row: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,24 @@ def test_why_names_the_twin_and_the_distance(mixed: tuple[Path, pl.DataFrame]) -
     assert answer["history"][0]["reason"] == "near_duplicate"
 
 
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("b_near.jpg", "dedup.epsilon below"),
+        ("d_small.png", "clean.min_side of at most 20 (it is 32)"),
+        ("d_blank.png", "clean.min_contrast of at most 0"),
+        ("d_long.png", "clean.max_aspect of at least 15.00"),
+    ],
+)
+def test_why_says_what_would_have_kept_a_row(mixed: tuple[Path, pl.DataFrame], key: str, told: str) -> None:
+    assert any(told in way for way in curate.why(mixed[0] / "pool", key)["would_be_kept"])
+
+
+@pytest.mark.parametrize("key", ["a00.jpg", "b_exact.png", "c_text.jpg"])
+def test_why_says_nothing_where_no_setting_would(mixed: tuple[Path, pl.DataFrame], key: str) -> None:
+    assert curate.why(mixed[0] / "pool", key)["would_be_kept"] == []
+
+
 def test_a_changed_folder_is_compared_with_what_was_decided(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "s", {f"{i:02d}.jpg": jpeg(picture(i)[0]) for i in range(12)})
     first = curate.grow(source, tmp_path / "pool", options=SMALL)
