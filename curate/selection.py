@@ -176,7 +176,11 @@ def select_from_pool(
         n=table.height,
         x=pool.embeddings("image", where=where, order=order) if "embeddings" in needs else None,
         label=_codes(table["label"].to_list()),
-        scores={"gain": table["gain"].fill_null(0.0).to_numpy().astype(np.float32)},
+        scores={
+            name: table[name].fill_null(0.0).to_numpy().astype(np.float32)
+            for name in ("gain", "gain_arrival")
+            if name in table.columns
+        },
     )
     chosen = choose(data, method, parse_budget(budget, data.n), table["size"].to_numpy().astype(np.int64), seed)
     rows = _manifest_rows(table, chosen)

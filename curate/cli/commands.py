@@ -50,6 +50,8 @@ def grow(
         "limits": {"batch_size": batch_size},
     }
     options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
+    if not follow and (metrics_port is not None or every != 10.0):
+        raise _usage("--every and --metrics-port mean something with --follow only")
     if follow:
         settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
         _follow(sources, pool, settings, every, metrics_port, as_json)
@@ -65,6 +67,12 @@ def grow(
             progress=progress,
         )
     answer(dataclasses.asdict(done), as_json, _grown)
+
+
+def _usage(text: str) -> Exception:
+    from curate.errors import UsageError
+
+    return UsageError(text)
 
 
 def _follow(

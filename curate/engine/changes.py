@@ -12,6 +12,7 @@ from curate.engine import guard
 from curate.engine.decisions import append_history, history_entry
 from curate.engine.gate import HELD
 from curate.engine.rows import nullable
+from curate.pool.takedown import MARK as FORGOTTEN
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.types import Stage
@@ -24,7 +25,6 @@ _QUALITY = ("width", "height", "quality_contrast", "quality_sharpness")
 READ = ["uid", "decision", "reason", "detail", "duplicate_of", "history", "counted", "embedded", "caption", "label"]
 READ += [*_GAINS, "gain_kept", *_QUALITY]
 _GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
-FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,14 @@ class Changes:
         )  # fmt: skip
         self.verdict = np.array(engine.gate.verdicts(self.rows, scores), dtype=object)
         self.verdict[forgetting.rows] = FORGOTTEN
+        self.leak = [""] * len(self.uid)
+        self.moved: I64 = np.zeros(0, dtype=np.int64)  # duplicates of forgotten rows, which may take their place
 
     def keep_out(self, leaks: list[str]) -> None:
         """Refuse rows that leak an evaluation set; leaks: (n) what each row leaks in words, or ""."""
         for i, leak in enumerate(leaks):
             if leak and self.verdict[i] != FORGOTTEN:
-                self.verdict[i], self.detail[i] = guard.REASON, leak
+                self.verdict[i], self.leak[i] = guard.REASON, leak
 
     def judge(self) -> None:
         """Drop what fails now, and send through the online rule what may enter now."""
@@ -77,7 +79,8 @@ class Changes:
             self.verdict[i] = self._poor(int(i)) or self.verdict[i]
         again = np.isin(self.reason, _GATE_REASONS) | orphaned | forgotten
         for i in np.flatnonzero((admitted | again) & (self.verdict != "")):
-            self._set(int(i), "hold" if self.verdict[i] == HELD else "refuse", str(self.verdict[i]), None)
+            decision = "hold" if self.verdict[i] == HELD else "refuse"
+            self._set(int(i), decision, str(self.verdict[i]), None, self.leak[i])
         waiting = np.flatnonzero(again & ~admitted & (self.verdict == ""))
         size = self.engine.recipe.limits.batch_size
         for start in range(0, waiting.size, size):
@@ -89,11 +92,12 @@ class Changes:
         """Return the rows that lost what they duplicated; without a refill, a takedown's only lose its name."""
         gone = {self.uid[i] for i in np.flatnonzero(dropped | forgotten)}
         orphaned: B1 = np.array([twin in gone for twin in self.twin], dtype=np.bool_) & ~forgotten
-        if forgotten.any() and not self.forgetting.refill:
-            taken = {self.uid[i] for i in np.flatnonzero(forgotten)}
-            for i in np.flatnonzero(orphaned):
-                if self.twin[i] in taken:
-                    self.twin[i], orphaned[i] = None, False
+        taken = {self.uid[i] for i in np.flatnonzero(forgotten)}
+        moved = [i for i in np.flatnonzero(orphaned).tolist() if self.twin[i] in taken]
+        if self.forgetting.refill:
+            self.moved = np.array(moved, dtype=np.int64)
+        else:
+            self.twin[moved], orphaned[moved] = None, False
         return orphaned
 
     def _poor(self, i: int) -> str:
@@ -106,18 +110,22 @@ class Changes:
     def _admit(self, rows: I64) -> None:
         table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash")).combine_chunks()
         image, text, has_text, _ = self.engine.table_rows(table)
-        stage = np.full(rows.size, Stage.FREE, dtype=np.uint8)
         pixels = table.column("pixel_hash").to_pylist()
         engine = self.engine
+        leaks = engine.guard.leaks(image, pixels, engine.state.image.epsilon)
+        stage = np.array([Stage.OUT if leak else Stage.FREE for leak in leaks], dtype=np.uint8)
         decided = engine.decide(engine.index, [self.uid[i] for i in rows], pixels, image, text, has_text, stage)
         for name in _GAINS:
             self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
         self.kept[rows] = decided.kept
         for place, i in enumerate(rows):
-            self._set(int(i), *decided.outcome(place, ""), decided.twins[place][0] or None)
+            if leaks[place]:
+                self._set(int(i), "refuse", guard.REASON, None, leaks[place])
+            else:
+                self._set(int(i), *decided.outcome(place, ""), decided.twins[place][0] or None)
 
-    def _set(self, i: int, decision: str, reason: str, twin: str | None) -> None:
-        self.decision[i], self.reason[i], self.twin[i] = decision, reason, twin
+    def _set(self, i: int, decision: str, reason: str, twin: str | None, detail: str = "") -> None:
+        self.decision[i], self.reason[i], self.twin[i], self.detail[i] = decision, reason, twin, detail
 
     def _log(self) -> None:
         """Write every changed decision into its row's history, as a new decision."""

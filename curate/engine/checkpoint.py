@@ -62,10 +62,11 @@ def load(engine: Engine, saved: Checkpoint) -> None:
     engine.gate = gate
 
 
-def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: Forgetting | None = None) -> None:
+def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: Forgetting | None = None) -> int:
     """Refit, re-score, re-decide, and commit. The final one of a run ends the warm-up, however few rows there are.
 
     guarded: an evaluation set is new, and kept rows may leak it; forgetting: rows whose share has left the sums already
+    Returns how many duplicates of forgotten rows took their place.
     """
     engine.ready()
     clean, pairs = engine.recipe.clean, engine.state.pairs
@@ -104,6 +105,7 @@ def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: 
     )
     engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict())
     engine.rebuild()
+    return int((changes.decision[changes.moved] == "admit").sum())
 
 
 def _leaks(engine: Engine) -> list[str]:

@@ -40,7 +40,7 @@ class Engine:
         self.gate = Gate()
         self.guard = Guard()
         self.sums = Statistics(keep=("pairs", "labels"))
-        self.class_number = {name: i for i, name in enumerate(state.classes)}
+        self.class_number = {name: i for i, name in enumerate(state.classes) if name}  # "": left by a takedown
         self._ready = False
 
     def ready(self) -> None:

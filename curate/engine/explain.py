@@ -16,6 +16,7 @@ _SENTENCES = {
     "near_duplicate": "a kept sample lies within the near-duplicate distance",
     "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
     "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
+    "forgotten": "it was taken down",
     "eval_leak": "it is too near an image of a registered evaluation set",
     "undecodable": "its bytes do not decode",
     "too_many_pixels": "its header announces more pixels than limits.max_pixels",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curate.engine.grow import Grown, grow
-from curate.errors import SourceError
+from curate.engine.guard import check_sets
+from curate.errors import PoolLockedError, SourceError, UsageError
 
 Status = Callable[[dict[str, Any]], None]
+Mark = tuple[int, ...]
 _SUFFIXES = (".tar", ".parquet", ".csv", ".tsv", ".jsonl")
+_LOG = logging.getLogger("curate")
 
 
 class Shards:
@@ -24,10 +28,10 @@ class Shards:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._last: dict[Path, tuple[int, int]] = {}
+        self._last: dict[Path, Mark] = {}
 
-    def complete(self) -> dict[Path, tuple[int, int]]:
-        """Return {shard: (size, mtime in ns)} of what has been the same since the last call, by name.
+    def complete(self) -> dict[Path, Mark]:
+        """Return {shard: size and mtime in ns, of a tar's table too} of what is the same since the last call, by name.
 
         Raises SourceError when the folder is gone.
         """
@@ -36,13 +40,7 @@ class Shards:
         except OSError as error:
             raise SourceError(f"cannot follow {self._folder}: {error.strerror}; give a folder that exists") from error
         tars = [path for path in files if path.suffix.lower() == ".tar"]
-        now = {}
-        for path in tars or files:
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue  # renamed between the two calls
-            now[path] = (stat.st_size, stat.st_mtime_ns)
+        now = {path: mark for path in tars or files if (mark := _mark(path))}
         same = {path: mark for path, mark in now.items() if self._last.get(path) == mark}
         self._last = now
         return same
@@ -61,6 +59,8 @@ def follow(
     """Grow a pool from a folder of tars or tables as they appear; return what the last round did, None if none ran.
 
     A shard is taken once it is complete: unchanged for `every` seconds. Between two rounds the pool is free for others.
+    A shard that cannot be read is logged and left out until it changes. Rounds do not end the warm-up of the caption
+    gate; a `grow` afterwards does.
     stop: set it to end after the round in progress. status: called after each round and each look.
     metrics_port: serve Prometheus text there, on 127.0.0.1 only. options: as for `grow`.
 
@@ -69,16 +69,25 @@ def follow(
     """
     stop = stop or threading.Event()
     shards, last = Shards(Path(folder)), None
-    done: dict[Path, tuple[int, int]] = {}
-    figures: dict[str, Any] = {"rounds": 0, "shards": 0, "rows": 0, "admitted": 0, "refused": 0, "seconds": 0.0}
+    done: dict[Path, Mark] = {}
+    figures: dict[str, Any] = {
+        "rounds": 0, "shards": 0, "failed_shards": 0, "rows": 0, "admitted": 0, "refused": 0, "seconds": 0.0,
+    }  # fmt: skip
     with _metrics(metrics_port) as publish:
         while not stop.is_set():
             complete = shards.complete()
             new = [path for path, mark in complete.items() if done.get(path) != mark]
-            if new:
-                last = grow(new, pool, **options)
-                done |= {path: complete[path] for path in new}
-                figures = _added(figures, last, len(done))
+            try:
+                for path, grown in _round(new, pool, options):
+                    done[path] = complete[path]
+                    figures["failed_shards"] += grown is None
+                    last = grown or last
+                if new:
+                    options.pop("guard", None)  # registered with the pool
+                    figures = _added(figures, last, len(done))
+            except PoolLockedError as error:
+                _LOG.warning("%s; trying again in %g seconds", error, every)
+                new = []
             publish(figures)
             if status is not None:
                 status(figures)
@@ -87,11 +96,46 @@ def follow(
     return last
 
 
-def _added(figures: dict[str, Any], done: Grown, shards: int) -> dict[str, Any]:
+def _round(new: Sequence[Path], pool: str | Path, options: dict[str, Any]) -> Iterator[tuple[Path, Grown | None]]:
+    """Yield each new shard with what growing by it did, None where it cannot be read; all at once if all can be."""
+    if not new:
+        return
+    try:
+        grown = grow(list(new), pool, finish=False, **options)
+    except SourceError:
+        if options.get("guard"):
+            check_sets(options["guard"])  # raises if the evaluation set is what cannot be read
+    else:
+        yield from ((path, grown) for path in new)
+        return
+    for path in new:
+        try:
+            yield path, grow(path, pool, finish=False, **options)
+        except SourceError as error:
+            _LOG.warning("shard left out until it changes: %s", error)
+            yield path, None
+
+
+def _mark(path: Path) -> Mark:
+    """Return size and time of a shard, and of the table beside a tar; nothing while it is empty or just renamed."""
+    try:
+        stat = path.stat()
+        mark: Mark = (stat.st_size, stat.st_mtime_ns) if stat.st_size else ()
+        beside = path.with_suffix(".parquet")
+        if mark and path.suffix.lower() == ".tar" and beside.exists():
+            table = beside.stat()
+            mark += (table.st_size, table.st_mtime_ns)
+    except FileNotFoundError:
+        return ()
+    return mark
+
+
+def _added(figures: dict[str, Any], done: Grown | None, shards: int) -> dict[str, Any]:
+    figures = figures | {"rounds": figures["rounds"] + 1, "shards": shards, "last_round_timestamp_seconds": time.time()}
+    if done is None:
+        return figures
     total = done.total
-    return {
-        "rounds": figures["rounds"] + 1,
-        "shards": shards,
+    return figures | {
         "rows": total["rows"],
         "admitted": total["admitted"],
         "refused": sum(total["refused"].values()),
@@ -109,10 +153,13 @@ def _metrics(port: int | None) -> Iterator[Status]:
 
     registry = CollectorRegistry()
     gauges: dict[str, Gauge] = {}
-    server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise UsageError(f"metrics cannot be served on port {port}: {error.strerror}; give another") from error
 
     def publish(figures: dict[str, Any]) -> None:
-        for name, value in (figures | {"last_round_timestamp_seconds": time.time()}).items():
+        for name, value in figures.items():
             if name not in gauges:
                 gauges[name] = Gauge(
                     f"curate_{name}", f"{name.replace('_', ' ')} of the pool that is grown", registry=registry

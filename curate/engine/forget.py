@@ -1,8 +1,8 @@
 """Takedown: rows go from data, index, statistics and history, and are barred from coming back.
 
 Deciding is one commit: the rows' share is subtracted from every sum, what duplicated them is decided again, and they
-are marked. Removing follows, and can be repeated: a note of what is under way stays until the last byte is gone, and
-the next writer finishes it. Receipt and bar hold salted hashes only.
+are marked. Removing (`curate.pool.takedown`) follows, and can be repeated: a note of what is under way stays until the
+last byte is gone, and the next writer finishes it. Receipt, note and bar hold salted hashes only.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from curate.engine.changes import FORGOTTEN, Forgetting
-from curate.engine.state import State
-from curate.errors import UsageError
-from curate.files import atomic_write, canonical_json
+from curate.engine.changes import Forgetting
+from curate.errors import KeyNotFoundError, UsageError
 from curate.pool import Pool, Writer
+from curate.pool.takedown import BAR, RECEIPTS, finish, write_note
+from curate.samples import content_hash
 from curate_kernels.arrays import I64
 
 if TYPE_CHECKING:
     from curate.engine.core import Engine
 
-_BAR, _PENDING, _RECEIPTS = "forgotten/bar.json", "forgotten/pending.json", "receipts"
+_NO_BYTES = content_hash(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,10 @@ class Bar:
     """Salted hashes of bytes and of names that must not come back."""
 
     def __init__(self, pool: Path) -> None:
-        self._path = pool / _BAR
-        saved = json.loads(self._path.read_text()) if self._path.exists() else {}
+        path = pool / BAR
+        saved = json.loads(path.read_text()) if path.exists() else {}
         self.salt: str = saved.get("salt", "")
         self._hashes: set[str] = set(saved.get("hashes", []))
-
-    def __len__(self) -> int:
-        return len(self._hashes)
 
     def hash(self, kind: str, text: str) -> str:
         """Return 32 hex digits that tell nothing about the text to who has not the salt."""
@@ -67,15 +64,15 @@ class Bar:
         name = self.hash("name", f"{source}\0{key}")
         return name in self._hashes or self.hash("bytes", sha256) in self._hashes
 
-    def add(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Bar rows (source, key, sha256) and write the bar to disk."""
+    def with_rows(self, rows: Iterable[tuple[str, str, str]]) -> dict[str, Any]:
+        """Return what is to be saved when rows (source, key, sha256) are barred too; many rows have no bytes at all."""
         self.salt = self.salt or secrets.token_hex(32)
+        hashes = set(self._hashes)
         for source, key, sha256 in rows:
-            self._hashes.add(self.hash("name", f"{source}\0{key}"))
-            if sha256:
-                self._hashes.add(self.hash("bytes", sha256))
-        self._path.parent.mkdir(exist_ok=True)
-        atomic_write(self._path, canonical_json({"salt": self.salt, "hashes": sorted(self._hashes)}))
+            hashes.add(self.hash("name", f"{source}\0{key}"))
+            if sha256 != _NO_BYTES:
+                hashes.add(self.hash("bytes", sha256))
+        return {"salt": self.salt, "hashes": sorted(hashes)}
 
 
 def forget(
@@ -88,8 +85,9 @@ def forget(
 ) -> Forgotten:
     """Take rows out of a pool for good.
 
-    keys: keys, `SOURCE:KEY` or uids; url_domains: rows whose `url` is of this domain or below it; sha256: of the bytes.
-    refill: rows that had been refused as duplicates of forgotten ones may take their place.
+    keys: keys, `SOURCE:KEY` or uids, with every row of the same bytes; url_domains: rows whose `url` is of this domain
+    or below it; sha256: of the bytes.
+    refill: rows that had been refused as near-duplicates of forgotten ones may take their place.
 
     Earlier versions and tags are gone after it: they held the rows. A manifest written before still names them.
     Raises KeyNotFoundError for a key that names no row or several, UsageError when nothing was asked for.
@@ -99,77 +97,77 @@ def forget(
 
     if not (keys or url_domains or sha256):
         raise UsageError("nothing to forget was named; give keys, url domains or sha256 digests")
-    path = Pool.open(pool).path
-    with Writer(path) as writer:
-        finish(writer)
-        opened = Pool.open(path)
-        rows = _rows(opened, keys, url_domains, sha256)
-        if not rows.size:
-            raise UsageError(f"no row of the pool at {path} matches; nothing was forgotten")
-        table = opened.frame(["source", "key", "sha256", "uid"])[rows]
-        bar = Bar(path)
-        bar.add(table.select("source", "key", "sha256").iter_rows())
-        engine = open_engine(writer, opened)
-        engine.ready()
-        _subtract(engine, rows)
-        before = len(engine.index)
-        _note(path, bar, table["uid"].to_list())
-        kept = int((opened.frame(["decision"])["decision"][rows] == "admit").sum())
-        checkpoint.run(engine, forgetting=Forgetting(rows, refill))
-        refilled = len(engine.index) - (before - kept)
-        receipt, versions, tags = finish(writer)
-        return Forgotten(str(pool), Pool.open(path).version, rows.size, refilled, versions, tags, receipt)
+    with Writer(Pool.open(pool).path) as writer:
+        opened = Pool.open(writer.path)
+        try:
+            rows = _rows(opened, keys, url_domains, sha256)
+        except KeyNotFoundError:
+            if writer.finished is None:
+                raise
+            rows = np.zeros(0, dtype=np.int64)  # the same command again, after it was interrupted
+        if rows.size:
+            engine = open_engine(writer, opened)
+            engine.ready()
+            note = _note(opened, rows, engine.state.step + 1)
+            _subtract(engine, rows)
+            write_note(writer.path, note)
+            note["refilled"] = checkpoint.run(engine, forgetting=Forgetting(rows, refill))
+            write_note(writer.path, note)
+            writer.finished = finish(writer)
+        if writer.finished is None:
+            raise UsageError(f"no row of the pool at {writer.path} matches; nothing was forgotten")
+        done = writer.finished
+        version = Pool.open(writer.path).version
+    return Forgotten(
+        pool=str(pool),
+        version=version,
+        forgotten=len(done["forgotten"]),
+        refilled=done["refilled"],
+        versions=done["versions"],
+        tags=done["tags"],
+        receipt=done["receipt"],
+    )
 
 
-def finish(writer: Writer) -> tuple[str, int, list[str]]:
-    """Remove what a takedown marked: delete, renumber, compact, drop tags and old versions and old states.
-
-    Does nothing where no takedown is under way. Returns (receipt, versions gone, tags gone).
-    """
-    note = writer.path / _PENDING
-    if not note.exists():
-        return "", 0, []
-    pending = json.loads(note.read_text())
-    opened = Pool.open(writer.path)
-    marked = opened.dataset.count_rows(filter=f"reason = '{FORGOTTEN}'")
-    state = State.from_dict(opened.state())
-    state.rows -= marked
-    state.step += 1
-    gone = sorted({entry["version"] for entry in opened.versions()})
-    tags = sorted(opened.dataset.tags.list())
-    past = _past(opened)
-    purged = writer.purge(opened, f"reason = '{FORGOTTEN}'", state.as_dict())
-    versions = [gone[0], gone[-1]]
-    receipt = {"forgotten": pending["hashes"], "versions": versions, "tags": tags, "rows": purged.rows, "past": past}
-    (writer.path / _RECEIPTS).mkdir(exist_ok=True)
-    name = f"{_RECEIPTS}/{state.step:08d}.json"
-    atomic_write(writer.path / name, canonical_json(receipt))
-    note.unlink()
-    return name, len(gone), tags
-
-
-def _past(pool: Pool) -> list[dict[str, Any]]:
-    """Return the log up to now, figures only, oldest first: what remains of versions that are gone."""
+def _note(pool: Pool, rows: I64, step: int) -> dict[str, Any]:
+    """Return what must be known to finish: hashes to bar and to receipt, and what the versions until now did."""
     shown = ("version", "timestamp", "what", "rows", "admitted")
     events = [{**entry, **pool.event(entry["version"])} for entry in pool.versions()]
-    return [{k: e[k] for k in shown if k in e} for e in events if e["what"] != "layout"]
+    table = pool.take(rows.tolist(), ["uid", "source", "key", "sha256"]).to_pylist()
+    bar = Bar(pool.path)
+    saved = bar.with_rows((row["source"], row["key"], row["sha256"]) for row in table)
+    return {
+        "step": step,
+        "bar": saved,
+        "forgotten": sorted(bar.hash("uid", row["uid"]) for row in table),
+        "versions": len(events),
+        "tags": sorted(pool.dataset.tags.list()),
+        "past": [{k: e[k] for k in shown if k in e} for e in events if e["what"] != "layout"],
+        "refilled": 0,
+    }
 
 
 def past_log(pool: Path) -> list[dict[str, Any]]:
     """Return what the receipts keep of versions that are gone, newest first."""
-    receipts = [json.loads(path.read_text()) for path in sorted((pool / _RECEIPTS).glob("*.json"), reverse=True)]
+    receipts = [json.loads(path.read_text()) for path in sorted((pool / RECEIPTS).glob("*.json"), reverse=True)]
     return [{**entry, "gone": True} for receipt in receipts for entry in reversed(receipt["past"])]
 
 
 def _rows(pool: Pool, keys: Sequence[str], domains: Sequence[str], digests: Sequence[str]) -> I64:
-    """Return the ordinals of the rows that are meant, ascending."""
-    found = {int(pool.find(key)["row"]) for key in keys}
+    """Return the ordinals of the rows that are meant, ascending, and of those with the same bytes."""
+    named = [pool.find(key) for key in keys]
+    found = {int(row["row"]) for row in named}
+    digests = [*digests, *(row["sha256"] for row in named if row["sha256"] != _NO_BYTES)]
+    if _NO_BYTES in digests:
+        raise UsageError("that is the SHA-256 of no bytes at all, which many rows may have; name them by key")
     if digests:
         table = pool.frame(["row"], where="sha256 IN ({})".format(", ".join(f"'{_hex(d)}'" for d in digests)))
         found.update(table["row"].to_list())
     if domains:
         table = pool.frame(["row", "meta"], where="meta LIKE '%url%'")
-        wanted = tuple(domain.lower().lstrip(".") for domain in domains)
+        wanted = tuple(domain.lower().strip(".") for domain in domains)
+        if not all(wanted):
+            raise UsageError("an empty url domain was given; write one like example.org")
         found.update(row for row, meta in table.iter_rows() if _host_in(meta, wanted))
     return np.array(sorted(found), dtype=np.int64)
 
@@ -201,9 +199,3 @@ def _subtract(engine: Engine, rows: I64) -> None:
         pairs, labelled = engine.sums.update(part.image, part.text, part.has_text, part.label, classes, -1.0)
         engine.state.pairs -= pairs
         engine.state.labels -= labelled
-
-
-def _note(path: Path, bar: Bar, uids: Sequence[str]) -> None:
-    """Write down that a takedown is under way."""
-    (path / _PENDING).parent.mkdir(exist_ok=True)
-    atomic_write(path / _PENDING, canonical_json({"hashes": sorted(bar.hash("uid", uid) for uid in uids)}))

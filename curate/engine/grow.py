@@ -15,14 +15,14 @@ from curate.encoders import load_image_encoder
 from curate.engine import checkpoint
 from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
-from curate.engine.changes import FORGOTTEN
 from curate.engine.core import Engine
-from curate.engine.forget import Bar, finish
-from curate.engine.guard import register
+from curate.engine.forget import Bar
+from curate.engine.guard import check_sets, register
 from curate.engine.prepare import prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
+from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
 from curate.samples import Source
 from curate.sources import Columns, open_sources
@@ -53,6 +53,7 @@ def grow(
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
     guard: Sequence[str | Path] = (),
+    finish: bool = True,
     progress: Progress | None = None,
 ) -> Grown:
     """Stream sources into a pool: decode, embed, find duplicates, clean, score, admit or refuse with a reason.
@@ -66,6 +67,7 @@ def grow(
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
         guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
+        finish: end the warm-up and bring all decisions up to date at the end; False where more is to come soon.
         progress: called with (rows seen, rows in all or None) after each batch.
 
     Raises:
@@ -83,8 +85,8 @@ def grow(
     saved = {} if before is None else before.state()["sources"]
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
     opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
+    check_sets(guard)
     with writer:
-        finish(writer)  # a takedown that was interrupted
         existing = writer.pool()
         chosen = _recipe(given, options or {}, existing, change_recipe)
         engine = _engine(writer, existing, chosen)
@@ -95,10 +97,8 @@ def grow(
         if guard:
             engine.ready()
             guarded = register(engine, guard)
-        if guarded and engine.state.rows:
-            checkpoint.run(engine, guarded=True)
-        _run(engine, arrivals, opened, recipe_changed, progress)
-        if engine.state.rows == first and not arrivals.known:
+        _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+        if engine.state.rows == first and not arrivals.known and not arrivals.barred:
             logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
         return _summary(engine, first, arrivals, time.perf_counter() - started)
 
@@ -153,14 +153,22 @@ def _stored(recipe: Recipe) -> dict[str, Any]:
 
 
 def _run(
-    engine: Engine, arrivals: Arrivals, sources: Sequence[Source], recipe_changed: bool, progress: Progress | None
+    engine: Engine,
+    arrivals: Arrivals,
+    sources: Sequence[Source],
+    recipe_changed: bool,
+    guarded: bool,
+    progress: Progress | None,
+    finish: bool,
 ) -> None:
     counts = [source.count for source in sources]
     total = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
     seen = 0
-    if (recipe_changed and engine.state.rows) or checkpoint.is_due(engine):
+    if ((recipe_changed or guarded) and engine.state.rows) or checkpoint.is_due(engine):
         # By the new recipe from here on; or a run was killed between a batch and the checkpoint that it called for.
-        checkpoint.run(engine)
+        checkpoint.run(engine, guarded=guarded)
+    elif guarded:
+        _touch(engine)
     for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
         engine.step(batch)
@@ -169,7 +177,7 @@ def _run(
             progress(seen + arrivals.known, total)
         if checkpoint.is_due(engine):
             checkpoint.run(engine)
-    if checkpoint.is_due_at_end(engine):
+    if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
     _record_moves(engine, sources)
 
@@ -180,8 +188,13 @@ def _record_moves(engine: Engine, sources: Sequence[Source]) -> None:
     for source in moved:
         engine.state.sources[source.id].root = source.root
     if moved:
-        engine.state.step += 1
-        engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
+        _touch(engine)
+
+
+def _touch(engine: Engine) -> None:
+    """Commit the state without any rows."""
+    engine.state.step += 1
+    engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
 
 
 def _summary(engine: Engine, first: int, arrivals: Arrivals, seconds: float) -> Grown:
@@ -190,7 +203,7 @@ def _summary(engine: Engine, first: int, arrivals: Arrivals, seconds: float) -> 
     seen = mine.height + arrivals.known + arrivals.barred
     counts = count_decisions(mine)
     if arrivals.barred:
-        counts["refused"][FORGOTTEN] = arrivals.barred  # counted, never stored again
+        counts["refused"][MARK] = arrivals.barred  # counted, never stored again
     return Grown(
         pool=str(engine.pool.path),
         version=engine.pool.version,

@@ -62,6 +62,15 @@ class Guard:
         return out
 
 
+def check_sets(paths: Sequence[str | Path]) -> None:
+    """Raise SourceError or PoolError for a set that cannot be opened, before anything is made or locked."""
+    for path in paths:
+        if _is_pool(path):
+            Pool.open(path)
+        else:
+            open_sources([path])
+
+
 def register(engine: Engine, paths: Sequence[str | Path]) -> bool:
     """Register evaluation sets (sources of images, or pools) with a pool; return whether there is a new one.
 

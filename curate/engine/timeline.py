@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from curate.recipe import recipe_from_dict
 
 Version = int | str
 _SHOWN = 20
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
 def log(pool: str | Path) -> list[dict[str, Any]]:
     """Return what every version did, newest first: {"version", "timestamp", "what", …}.
 
-    what: created, batch, checkpoint, scores, rollback, moved, or layout (columns or files were rearranged, no decision
-    changed). A version that has a tag shows it in "tags"; one that a takedown removed is "gone".
+    what: created, batch, checkpoint, scores, rollback, forget, moved (no rows, another state), commit (by an older
+    version of curate) or layout (columns or files were rearranged, no decision changed). A version that has a tag shows
+    it in "tags"; one that a takedown removed is "gone".
     """
     opened = Pool.open(pool)
     tags = _tags(opened)
@@ -48,8 +51,8 @@ def tag(pool: str | Path, name: str, version: Version | None = None, delete: boo
                 raise UsageError(f"no version is called {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
             tags.delete(name)
             return {"tag": name, "version": known[name]}
-        if name in known or name.isdigit() or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            taken = f"it names version {known[name]}" if name in known else "letters, digits, - _ . and not a number"
+        if name in known or name.endswith(".lock") or not _NAME.fullmatch(name):
+            taken = f"it names version {known[name]}" if name in known else "write one like release-1.2"
             raise UsageError(f"a version cannot be called {name!r}: {taken}")
         number = opened.version if version is None else _number(opened, version)
         tags.create(name, number)
@@ -120,7 +123,7 @@ def _number(pool: Pool, version: Version) -> int:
     numbers = [entry["version"] for entry in pool.versions()]
     tags = {name: number for number, names in _tags(pool).items() for name in names}
     text = str(version)
-    number = tags.get(text, int(text) if text.isdigit() else -1)
+    number = tags.get(text, int(text) if text.isascii() and text.isdigit() else -1)
     if number not in numbers:
         there = f"versions {min(numbers)} to {max(numbers)}" + (f", tags {', '.join(sorted(tags))}" if tags else "")
         raise UsageError(f"the pool at {pool.path} has no version {text!r}; it has {there}")

@@ -38,6 +38,7 @@ class Writer:
 
         self.path = Path(path)
         self._lock = FileLock(str(self.path / "write.lock"), timeout=0)
+        self.finished: dict[str, Any] | None = None  # the takedown that was under way when the pool was locked
 
     def __enter__(self) -> Self:
         from filelock import Timeout
@@ -53,6 +54,13 @@ class Writer:
         except OSError as error:
             self._lock.release()
             raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
+        from curate.pool.takedown import finish
+
+        try:
+            self.finished = finish(self)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

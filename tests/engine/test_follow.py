@@ -15,7 +15,8 @@ from pictures import jpeg, picture, write_tar
 
 import curate
 from curate.engine.follow import Shards, follow
-from curate.errors import SourceError
+from curate.errors import SourceError, UsageError
+from curate.pool import Writer
 
 SMALL = {"limits": {"batch_size": 16}, "clean": {"captions": False, "labels": False}}
 
@@ -44,6 +45,53 @@ def test_tables_beside_tars_are_no_shards(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot follow"):
         follow(tmp_path / "nothing", tmp_path / "pool")
+
+
+def test_bad_and_unfinished_shards_do_not_end_the_following(tmp_path: Path) -> None:
+    source, stop = tmp_path / "in", threading.Event()
+    source.mkdir()
+    (source / "bad.tar").write_bytes(b"this is no tar")
+    (source / "empty.tar").touch()
+    shard(source / "good.tar", range(3))
+    seen: list[dict[str, object]] = []
+
+    def status(figures: dict[str, object]) -> None:
+        seen.append(figures)
+        if figures["rounds"]:
+            stop.set()
+
+    follow(source, tmp_path / "pool", every=0.1, stop=stop, status=status, options=SMALL)
+    assert (seen[-1]["rows"], seen[-1]["failed_shards"]) == (3, 1)
+
+
+def test_a_pool_that_is_busy_is_waited_for(tmp_path: Path) -> None:
+    source, stop = tmp_path / "in", threading.Event()
+    shard(source / "0.tar", range(3))
+    curate.grow(source / "0.tar", tmp_path / "pool", options=SMALL)
+    shard(source / "1.tar", range(3, 5))
+    writer = Writer(tmp_path / "pool")
+    writer.__enter__()
+    looks = 0
+
+    def status(figures: dict[str, object]) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            writer.__exit__(None, None, None)
+        if figures["rounds"]:
+            stop.set()
+
+    last = follow(source, tmp_path / "pool", every=0.1, stop=stop, status=status, options=SMALL)
+    assert last is not None
+    assert last.total["rows"] == 5
+
+
+def test_a_port_in_use_is_a_named_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="give another"):
+            follow(tmp_path, tmp_path / "pool", metrics_port=int(taken.getsockname()[1]))
 
 
 def free_port() -> int:

@@ -1,5 +1,7 @@
 """A takedown leaves nothing of a row: not in data, older versions, states, statistics or logs; and it stays away."""
 
+import hashlib
+import io
 import json
 import random
 import shutil
@@ -8,16 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import captioned_tar, jpeg, picture, write_folder
+from PIL import Image
 
 import curate
-from curate.engine import forget as module
 from curate.errors import KeyNotFoundError, UsageError
-from curate.pool import Pool
+from curate.pool import Pool, Writer
+from curate.pool.takedown import PENDING
 
 SMALL = {"limits": {"batch_size": 8}, "dedup": {"epsilon": 0.002}, "clean": {"captions": False, "labels": False}}
 MARKER = "".join(
     random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=80)
 )  # incompressible, so that a search proves
+
+
+def png(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def places(pool: Path, needle: str) -> list[str]:
@@ -31,7 +40,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder and a pool of 20 pictures, one with a caption that can be searched for, one a copy of it."""
     root = tmp_path_factory.mktemp("forget")
     files = {f"{i:02d}.jpg": jpeg(picture(i)[0]) for i in range(20)}
-    files["30.jpg"] = files["05.jpg"]
+    files["30.png"] = png(files["05.jpg"])  # the same pixels in other bytes
     lines = ["file_name,caption,url"]
     for name in files:
         caption = MARKER if name == "05.jpg" else picture(int(name[:2]))[1] + f" {name}"
@@ -60,19 +69,19 @@ def test_nothing_is_left_of_a_forgotten_row(pool: Path) -> None:
     table = Pool.open(pool).frame()
     assert table.height == 20
     assert table["row"].to_list() == list(range(20))
-    assert table.filter(table["key"] == "30.jpg")["duplicate_of"].to_list() == [None]
+    assert table.filter(table["key"] == "30.png")["duplicate_of"].to_list() == [None]
 
 
 def test_a_copy_moves_up_when_asked_for(pool: Path) -> None:
     done = curate.forget(pool, keys=["05.jpg"], refill=True)
     assert (done.forgotten, done.refilled) == (1, 1)
-    row = Pool.open(pool).find("30.jpg")
+    row = Pool.open(pool).find("30.png")
     assert (row["decision"], row["duplicate_of"]) == ("admit", None)
 
 
 def test_rows_that_had_duplicates_of_others_still_find_their_twin(pool: Path) -> None:
     curate.forget(pool, keys=["02.jpg"])
-    answer = curate.why(pool, "30.jpg")
+    answer = curate.why(pool, "30.png")
     assert answer["duplicate_of"]["key"] == "05.jpg"
     assert answer["duplicate_of"]["image_distance"] < 1e-3
 
@@ -149,9 +158,89 @@ def test_an_interrupted_takedown_is_finished_by_the_next_writer(
         with pytest.raises(KeyboardInterrupt):
             curate.forget(pool, keys=["05.jpg"])
     curate.grow(marked / "source", pool)
+    assert_taken_down(pool)
+    assert not (pool / PENDING).exists()
+    assert curate.forget(pool, keys=["06.jpg"]).forgotten == 1  # the very row that was named, by its new number
+    with pytest.raises(KeyNotFoundError):
+        Pool.open(pool).find("06.jpg")
+
+
+def assert_taken_down(pool: Path) -> None:
+    opened = Pool.open(pool)
     assert places(pool, MARKER) == []
-    assert Pool.open(pool).rows == 20
-    assert not (pool / module._PENDING).exists()
+    assert opened.rows == opened.state()["rows"] == 20
+    assert opened.frame(["row"])["row"].to_list() == list(range(20))
+    receipts = list((pool / "receipts").iterdir())
+    assert len(receipts) == 1
+    receipt = json.loads(receipts[0].read_text())
+    assert receipt["tags"] == ["before"]
+    assert len(receipt["past"]) >= 4
+
+
+@pytest.mark.parametrize("again", ["rollback", "tag", "score", "forget"])
+def test_any_writer_finishes_an_interrupted_takedown(pool: Path, again: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "purge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            curate.forget(pool, keys=["05.jpg"])
+    if again == "rollback":
+        with pytest.raises(UsageError, match="no version"):
+            curate.rollback(pool, "before")
+    elif again == "tag":
+        curate.tag(pool, "later")
+    elif again == "score":
+        curate.score_pool(pool, ["novelty"])
+    else:
+        done = curate.forget(pool, keys=["05.jpg"])  # the same command again
+        assert (done.forgotten, done.tags) == (1, ["before"])
+    assert_taken_down(pool)
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_takedown_that_was_not_decided_leaves_everything(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Pool.open(pool).frame()
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            curate.forget(pool, keys=["05.jpg"])
+    curate.tag(pool, "later")
+    assert Pool.open(pool).frame().equals(before)
+    assert not (pool / "forgotten" / "bar.json").exists()
+    assert {"before", "later"} <= {tag for entry in curate.log(pool) for tag in entry.get("tags", [])}
+
+
+def test_rows_without_bytes_are_not_barred_for_others(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "s", {"a.jpg": b"", "b.jpg": jpeg(picture(1)[0])})
+    curate.grow(source, tmp_path / "pool", options=SMALL)
+    curate.forget(tmp_path / "pool", keys=["a.jpg"])
+    done = curate.grow(write_folder(tmp_path / "t", {"c.jpg": b""}), tmp_path / "pool")
+    assert done.refused == {"undecodable": 1}
+    with pytest.raises(UsageError, match="no bytes at all"):
+        curate.forget(tmp_path / "pool", sha256=[hashlib.sha256(b"").hexdigest()])
+
+
+def test_a_label_that_only_a_forgotten_row_had_is_gone(tmp_path: Path) -> None:
+    files = {f"{i}.jpg": jpeg(picture(i)[0]) for i in range(4)}
+    table = "file_name,who\n0.jpg,common\n1.jpg,common\n2.jpg,SECRETNAME\n3.jpg,common\n"
+    source = write_folder(tmp_path / "s", files | {"metadata.csv": table.encode()})
+    options = SMALL | {"source": {"label": "who"}}
+    curate.grow(source, tmp_path / "pool", options=options)
+    curate.forget(tmp_path / "pool", keys=["2.jpg"])
+    assert places(tmp_path / "pool", "SECRETNAME") == []
+    more = write_folder(tmp_path / "t", {"9.jpg": jpeg(picture(9)[0]), "metadata.csv": b"file_name,who\n9.jpg,new\n"})
+    curate.grow(more, tmp_path / "pool", options=options)
+    assert Pool.open(tmp_path / "pool").state()["classes"] == ["common", "", "new"]
+
+
+def test_copies_in_equal_bytes_go_too(tmp_path: Path) -> None:
+    data = jpeg(picture(1)[0])
+    source = write_folder(tmp_path / "s", {"a.jpg": data, "b.jpg": data, "c.jpg": jpeg(picture(2)[0])})
+    curate.grow(source, tmp_path / "pool", options=SMALL)
+    assert curate.forget(tmp_path / "pool", keys=["b.jpg"], refill=True).forgotten == 2
+    assert Pool.open(tmp_path / "pool").frame(["key"])["key"].to_list() == ["c.jpg"]
 
 
 def test_what_names_nothing_is_a_named_error(pool: Path) -> None:
@@ -163,4 +252,6 @@ def test_what_names_nothing_is_a_named_error(pool: Path) -> None:
         curate.forget(pool, url_domains=["unheard.example"])
     with pytest.raises(UsageError, match="no SHA-256"):
         curate.forget(pool, sha256=["abc"])
+    with pytest.raises(UsageError, match="empty url domain"):
+        curate.forget(pool, url_domains=["."])
     assert Pool.open(pool).rows == 21

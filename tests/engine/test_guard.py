@@ -65,6 +65,31 @@ def test_an_evaluation_set_without_images_is_a_named_error(tmp_path: Path) -> No
         curate.grow(images(tmp_path / "s", range(3)), tmp_path / "pool", options=SMALL, guard=[tmp_path / "test"])
 
 
+def test_a_leak_does_not_come_in_when_its_twin_leaves(tmp_path: Path) -> None:
+    options = SMALL | {"dedup": {"epsilon": 0.06}}
+    curate.grow(images(tmp_path / "s", range(6)), tmp_path / "pool", options=options)
+    copy = write_folder(tmp_path / "t", {"copy.jpg": jpeg(picture(3)[0], 85)})
+    test = write_folder(tmp_path / "test", {"same.jpg": jpeg(picture(3)[0], 85)})
+    done = curate.grow(copy, tmp_path / "pool")
+    assert done.refused == {"near_duplicate": 1}
+    curate.grow(copy, tmp_path / "pool", guard=[test])
+    curate.forget(tmp_path / "pool", keys=["03.jpg"], refill=True)
+    assert decisions(tmp_path / "pool")["copy.jpg"][1] == "eval_leak"
+
+
+def test_a_guard_that_cannot_be_opened_leaves_no_pool(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        curate.grow(images(tmp_path / "s", range(3)), tmp_path / "pool", guard=[tmp_path / "nothing"])
+    assert not (tmp_path / "pool").exists()
+
+
+def test_a_guard_is_kept_when_a_run_brings_nothing(tmp_path: Path) -> None:
+    scrape, test = images(tmp_path / "s", range(4)), images(tmp_path / "test", [12])
+    curate.grow(scrape, tmp_path / "pool", options=SMALL)
+    curate.grow(scrape, tmp_path / "pool", guard=[test])
+    assert len(curate.Pool.open(tmp_path / "pool").state()["guards"]) == 1
+
+
 def test_what_is_near_by_pixels_or_by_embedding() -> None:
     guard = Guard()
     assert guard.leaks(np.eye(2, dtype=np.float32), ["", ""], 0.1) == ["", ""]

@@ -101,7 +101,7 @@ def test_an_unknown_version_is_a_named_error(grown: tuple[Path, Path], version: 
         curate.diff(pool, version, 1)
 
 
-@pytest.mark.parametrize("name", ["monday", "7", "a b", "", "../x"])
+@pytest.mark.parametrize("name", ["monday", "7", "a b", "", "../x", "é", "²", "a..b", ".a", "a.lock"])
 def test_a_tag_that_is_taken_or_no_name_is_refused(grown: tuple[Path, Path], name: str) -> None:
     _, pool = grown
     with pytest.raises(UsageError, match="cannot be called"):
