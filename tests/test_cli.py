@@ -70,7 +70,7 @@ def test_why_explains_a_refusal(grown: tuple[Path, dict[str, object]]) -> None:
 
 def test_methods_lists_every_selector() -> None:
     rows = json.loads(curate("methods", "--json").stdout)
-    assert [row["name"] for row in rows] == ["infogrowth", "kcenter", "random"]
+    assert [row["name"] for row in rows] == ["infogrowth", "infogrowth-reference", "kcenter", "random"]
     assert all(set(row) == {"name", "kind", "paper", "needs", "summary"} for row in rows)
 
 

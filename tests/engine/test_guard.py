@@ -66,7 +66,7 @@ def test_an_evaluation_set_without_images_is_a_named_error(tmp_path: Path) -> No
 
 
 def test_a_leak_does_not_come_in_when_its_twin_leaves(tmp_path: Path) -> None:
-    options = SMALL | {"dedup": {"epsilon": 0.06}}
+    options = SMALL | {"dedup": {"epsilon": 0.1}}
     curate.grow(images(tmp_path / "s", range(6)), tmp_path / "pool", options=options)
     copy = write_folder(tmp_path / "t", {"copy.jpg": jpeg(picture(3)[0], 85)})
     test = write_folder(tmp_path / "test", {"same.jpg": jpeg(picture(3)[0], 85)})
