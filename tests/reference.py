@@ -280,3 +280,150 @@ def exp2_sums(product, row_scale, column_scale, row_bias, column_bias, own, row,
             power[i, i + own] = 0
     row[:], column[:] = power.sum(axis=1), power.sum(axis=0)
     span[:] = np.rint(exponent).min(), np.rint(exponent).max()
+
+
+def pair_inner(left, right, queries, rows, out):
+    out[:] = [queries[i] @ rows[j].view(np.float16).astype(np.float32) for i, j in zip(left, right, strict=True)]
+
+
+def _enter_kept(i, row, ask, kept):
+    """Enter one row among a query's best, and as its twin."""
+    if kept.flags[row] & kept.need != kept.need:
+        return
+    sim = ask.queries[i] @ kept.rows[row].view(np.float16).astype(np.float32)
+    ask.best[i] = sorted([*ask.best[i], sim], reverse=True)[:-1]
+    same = not ask.captioned[i] or ask.least[1] <= -1
+    if not same and kept.flags[row] & 2:
+        same = ask.captions[i] @ kept.captions[row].view(np.float16).astype(np.float32) >= ask.least[1]
+    if sim >= ask.least[0] and same and (sim, -row) > (ask.twin_sim[i], -ask.twin_row[i]):
+        ask.twin_sim[i], ask.twin_row[i] = sim, row
+
+
+def near_tile(product, left, right, room, base, ask, kept):
+    """Compute every pair; what the product says is not looked at."""
+    for i in range(len(left)):
+        for j in range(len(right)):
+            _enter_kept(i, base + j, ask, kept)
+
+
+def _listed(c, near, i, ask, lists, turned):
+    """Return (row, estimate, f) of a list's rows, from signs of 1 and -1."""
+    out = []
+    page = lists.first[c]
+    while page >= 0:
+        for place, row in enumerate(lists.slot[page]):
+            bits = [int(word) >> j & 1 for word in lists.codes[page, :, place] for j in range(64)]
+            digits = sum(
+                2**p * np.array([2 * (int(word) >> j & 1) - 1 for word in turned.planes[i, :, p] for j in range(64)])
+                for p in range(4)
+            )
+            a, f = lists.factor[page, :, place]
+            if row >= 0:
+                out.append((row, near + a + f * turned.unit[i] * float((2 * np.array(bits) - 1) @ digits), f))
+        page = lists.follow[page]
+    return out
+
+
+def rough_best(visit_list, visit_query, ask, kept, lists, turned, rough, row):
+    for c, i in zip(visit_list, visit_query, strict=True):
+        for number, value, _ in _listed(c, ask.queries[i] @ lists.centre[c], i, ask, lists, turned):
+            if kept.flags[number] & kept.need == kept.need:
+                entries = [*zip(rough[i].tolist(), row[i].tolist(), strict=True), (float(value), number)]
+                entries = sorted(entries, key=lambda entry: -entry[0])[:-1]
+                rough[i], row[i] = zip(*entries, strict=True)
+
+
+def near_lists(visit_list, visit_query, known, sigmas, left, ask, kept, lists, turned):
+    """Enter the rows of the visited lists whose estimate, plus its error, is no worse than what is known."""
+    for i, numbers in enumerate(known):
+        for number in numbers[numbers >= 0]:
+            _enter_kept(i, number, ask, kept)
+    for c, i in zip(visit_list, visit_query, strict=True):
+        near = float(ask.queries[i] @ lists.centre[c])
+        deviation = np.sqrt((1 - 2 / np.pi) * max(2 - 2 * near, 0) + turned.error[i] ** 2)
+        page = lists.slot.shape[1]
+        for place, (number, value, f) in enumerate(_listed(c, near, i, ask, lists, turned)):
+            if place % page == 0:
+                if left[i] <= 0:
+                    break
+                left[i] -= page
+            bar = min(ask.best[i, -1], max(ask.least[0], ask.twin_sim[i]) - 1e-6)
+            if value + sigmas * f * deviation > bar and number not in known[i]:
+                _enter_kept(i, number, ask, kept)
+
+
+def half_to_float(rows, out):
+    out[: len(rows)] = rows.view(np.float16)
+
+
+def half_to_bfloat16(rows, out):
+    """Round the number to 8 significant bits, ties to even, and keep the upper half of its float32."""
+    x = rows.view(np.float16).astype(np.float64)
+    fraction, exponent = np.frexp(x)
+    short = np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(np.float32)
+    out[: len(rows)] = short.view(np.uint32) >> 16
+
+
+def half_to_int8(rows, out, scale, error):
+    x = rows.view(np.float16).astype(np.float32)
+    for i in range(len(x)):
+        scale[i] = max(np.abs(x[i]).max() / np.float32(127), np.float32(1e-30))
+        out[i] = np.rint(x[i] * (np.float32(1) / scale[i]))
+        error[i] = np.linalg.norm(x[i] - scale[i] * out[i].astype(np.float32))
+
+
+def residual_codes(rotated, centre, at, code, factor):
+    for i in range(len(rotated)):
+        v = rotated[i].astype(np.float64) - centre[at[i]]
+        s = np.where(v >= 0, 1, -1)
+        f = v @ v / np.abs(v).sum() if v.any() else 0.0
+        factor[i] = centre[at[i]] @ v - f * (s @ centre[at[i]]), f
+        code[i] = [sum(1 << j for j in range(64) if s[64 * w + j] > 0) for w in range(code.shape[1])]
+
+
+def digit_planes(rotated, planes, unit, error):
+    for i, row in enumerate(rotated):
+        unit[i] = max(np.abs(row).max() / np.float32(15), np.float32(1e-30))
+        level = np.clip(np.floor((row / unit[i] + np.float32(16)) / 2), 0, 15).astype(int)
+        error[i] = np.linalg.norm(row - unit[i] * (2 * level - 15))
+        for w in range(planes.shape[1]):
+            for p in range(4):
+                planes[i, w, p] = sum(1 << j for j in range(64) if level[64 * w + j] >> p & 1)
+
+
+def nearest_list(product, unit, at, sim):
+    values = product.astype(np.float32) * unit
+    at[:] = np.argmax(values, axis=1)
+    sim[:] = values.max(axis=1)
+
+
+def choose_lists(product, unit, most, length, few, many, chosen):
+    """Take steps of similarity from the top until there are enough rows."""
+    values = product.astype(np.float32) * unit * (np.float32(1023.5) / most)[:, None] + np.float32(1024)
+    step = np.clip(values.astype(int), 0, 2047)
+    for i in range(len(step)):
+        for rows in (few, many):
+            cut = next((s for s in range(2047, 0, -1) if length[step[i] >= s].sum() >= rows), 0)
+            chosen[:, i] = np.where(step[i] >= cut, 2 if rows == few else np.maximum(chosen[:, i], 1), chosen[:, i])
+
+
+def add_rows(rows, at, total):
+    np.add.at(total, at, rows)
+
+
+def append_codes(at, rows, code, factor, first, last, length, follow, free, codes, factors, slot):
+    """Take the next free page for each list whose last one is full."""
+    pages = list(free)
+    for c, number, bits, numbers in zip(at, rows, code, factor, strict=True):
+        place = length[c] % slot.shape[1]
+        if place == 0:
+            page = pages.pop(0)
+            slot[page], factors[page], codes[page], follow[page] = -1, 0, 0, -1
+            if length[c]:
+                follow[last[c]] = page
+            else:
+                first[c] = page
+            last[c] = page
+        slot[last[c], place], factors[last[c], :, place], codes[last[c], :, place] = number, numbers, bits
+        length[c] += 1
+    return len(free) - len(pages)

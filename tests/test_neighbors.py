@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import neighbors
-from curate.neighbors import Found, KeptIndex
+from curate.neighbors import Found, KeptIndex, flat
+from curate.neighbors.products import WholeTiles
 from curate_kernels.arrays import unit_rows
+from curate_kernels.search import Kept
 
 
 @dataclass
@@ -94,7 +95,7 @@ def test_search_equals_brute_force(
 
 
 def test_search_in_tiles_equals_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbors, "_TILE", 7)
+    monkeypatch.setattr(flat, "TILE", 7)
     kept, asked = some_rows(0, 40), some_rows(1, 10)
     index = KeptIndex()
     index.add(*kept.part(slice(None)))
@@ -171,3 +172,41 @@ def test_nearest_similarities_equal_those_of_faiss(rng: np.random.Generator) -> 
     oracle.add(kept)
     found = index.search(asked, np.zeros((30, 0), np.float32), np.zeros(30, bool), [""] * 30, 5, 0.0, 0.0)
     np.testing.assert_allclose(found.top_image, oracle.search(asked, 5)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["spread", "alike", "one long number", "zero rows", "scaled"])
+@pytest.mark.parametrize("need", [1, 3])
+def test_every_rough_product_gives_the_same_bits(rng: np.random.Generator, kind: str, need: int) -> None:
+    n, b, d = 2500, 70, 70
+    rows, asked = unit_rows(rng.normal(size=(n, d)).astype(np.float32)), rng.normal(size=(b, d)).astype(np.float32)
+    if kind == "alike":
+        rows = unit_rows(rows * 0.05 + rows[0])
+    elif kind == "one long number":
+        rows[:, 3] = 4.0
+    elif kind == "zero rows":
+        rows[::2], asked[::2] = 0, 0
+    elif kind == "scaled":
+        rows *= rng.uniform(0, 50, (n, 1)).astype(np.float32)
+    asked[:9] = rows[:9]
+    bits = rows.astype(np.float16).view(np.uint16)
+    flags = rng.integers(0, 4, n).astype(np.uint8)
+    longest = float(np.linalg.norm(rows.astype(np.float16).astype(np.float64), axis=1).max()) * 1.0001
+    found = []
+    for product in ("float32", "int8", "bfloat16"):
+        ask = flat.asked(asked, 5, asked, rng.random(b) < 0.0, (0.95, -1.0))
+        flat.search_tiles(Kept(bits, bits, flags, need), longest, ask, 3, n - 3, WholeTiles(), product)
+        found.append(ask)
+    true = rows.astype(np.float16).astype(np.float32)[3:-3][flags[3:-3] & need == need] @ asked.T
+    np.testing.assert_allclose(found[0].best, -np.sort(-true.T, axis=1)[:, :5], rtol=1e-4, atol=1e-5)
+    for other in found[1:]:
+        for name in ("best", "twin_sim", "twin_row"):
+            np.testing.assert_array_equal(getattr(found[0], name), getattr(other, name))
+
+
+def test_first_tiles_are_remembered(rng: np.random.Generator) -> None:
+    tiles, rows = WholeTiles(), rng.normal(size=(1030, 8)).astype(np.float16).view(np.uint16)
+    assert tiles.tile(rows, 0, 1024)[0] is tiles.tile(rows, 0, 1024)[0]
+    whole, unit, error = tiles.tile(rows, 1024, 6)
+    assert (whole.shape, unit.shape) == ((512, 8), (6,))
+    assert np.abs(whole[:6] * unit[:, None] - rows[1024:].view(np.float16)).max() <= error
+    assert not whole[6:].any()

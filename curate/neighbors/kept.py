@@ -1,0 +1,175 @@
+"""Everything kept, by position in order of admission, with what finds it: two sides, flags, uids and pixel hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.errors import UsageError
+from curate.neighbors.flat import asked
+from curate.neighbors.lists import list_bytes
+from curate.neighbors.side import Side
+from curate_kernels.arrays import B1, F32, I64, U8
+from curate_kernels.kept import pair_inner
+from curate_kernels.search import Asked, Kept
+
+_ALIVE, _CAPTION = 1, 2  # bits of the flags
+EXACT = 98_304  # rows up to which a search reads everything
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search of the kept set gave for b rows.
+
+    top_image, top_text: (b, k) float32, similarity to the nearest kept, descending, -inf padding
+    twin: (b,) int64, kept row that this one duplicates (equal pixels first, then most similar, then lowest), or -1
+    exact: (b,) bool, the twin has equal pixels
+    """
+
+    top_image: F32
+    top_text: F32
+    twin: I64
+    exact: B1
+
+
+class KeptIndex:
+    """Everything kept, by position in order of admission. Memory: 2 (d + t) bytes a kept sample, plus its hash.
+
+    Similarities are float32 products of float16 unit rows. Up to `exact` rows a search reads everything and misses
+    none. Beyond, it reads the inverted lists that are nearest to each row (d/8 + t/8 bytes a sample more), trained when
+    the rows reach `exact` and whenever they have doubled; of the 4 nearest, more than .99 are found. Equal pixels are
+    always found. What is found depends on the rows added and on their order, not on how they were portioned.
+    """
+
+    def __init__(self, memory_gb: float = float("inf"), exact: int = EXACT) -> None:
+        self._memory_gb, self._exact = memory_gb, exact
+        self.uids: list[str] = []
+        self._at: dict[str, int] = {}
+        self._pixels: dict[str, list[int]] = {}
+        self._image, self._text = Side(), Side()
+        self._flags: U8 = np.zeros(0, dtype=np.uint8)
+        self._position: I64 = np.zeros(0, dtype=np.int64)  # of each row; rows that left give their place to later ones
+        self._size = 0  # rows in memory
+        self._trained = 0  # of which so many trained the lists
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def add(self, uids: Sequence[str], image: F32, text: F32, has_text: B1, pixels: Sequence[str]) -> None:
+        """Append kept rows: image (b, d), text (b, t) with t = 0 where no captions are known, pixel hashes.
+
+        Raises UsageError when the kept set would take more than `memory_gb`.
+        """
+        start, stop = self._size, self._size + len(uids)
+        self._reserve(stop, image.shape[1], text.shape[1])
+        self._image.put(start, image)
+        self._text.put(start, text)
+        self._flags[start:stop] = _ALIVE + _CAPTION * has_text.astype(np.uint8)
+        self._position[start:stop] = np.arange(len(self.uids), len(self.uids) + len(uids))
+        for position, (uid, pixel) in enumerate(zip(uids, pixels, strict=True), len(self.uids)):
+            self.uids.append(uid)
+            self._at[uid] = position
+            self._pixels.setdefault(pixel, []).append(position)
+        self._size = stop
+
+    def remove(self, uids: Sequence[str]) -> None:
+        """Take rows out of the kept set; they are never returned again. Their memory is free at the next training."""
+        for uid in uids:
+            self._flags[self._row(self._at.pop(uid))] = 0
+
+    def search(
+        self, image: F32, text: F32, has_text: B1, pixels: Sequence[str], k: int, epsilon: float, epsilon_text: float
+    ) -> Found:
+        """Return the k nearest kept of b rows, and what they duplicate.
+
+        image: (b, d), text: (b, t) float32 unit rows; has_text: (b,) bool; pixels: b hashes
+        epsilon, epsilon_text: near-duplicate distances (1 - cosine); epsilon_text ≥ 2: captions do not matter
+        """
+        self._settle()
+        # float64, as the kernel compares inside a batch
+        least, least_text = (1.0 - float(np.float32(e)) for e in (epsilon, epsilon_text))
+        views, captions = self._kept(_ALIVE), self._kept(_ALIVE | _CAPTION)
+        ask = asked(image, k, text, has_text, (least, least_text))
+        self._image.search(views, self._size, ask)
+        ask_text = asked(text, k, text, np.zeros_like(has_text), (np.inf, np.inf))
+        if has_text.any():
+            self._text.search(captions, self._size, ask_text)
+        twin, exact = self._twins(pixels, ask, views)
+        return Found(ask.best, ask_text.best, twin, exact)
+
+    def _kept(self, need: int) -> Kept:
+        rows = self._text.rows if need & _CAPTION else self._image.rows
+        return Kept(rows, self._text.rows, self._flags, need)
+
+    def _row(self, position: int | I64) -> I64:
+        """Return where rows lie in memory, by position."""
+        return np.searchsorted(self._position[: self._size], position)
+
+    def _twins(self, pixels: Sequence[str], ask: Asked, kept: Kept) -> tuple[I64, B1]:
+        """Return positions of duplicates: the lowest with equal pixels, else the most similar."""
+        twin = np.where(ask.twin_row >= 0, self._position[ask.twin_row], -1) if self._size else ask.twin_row
+        exact: B1 = np.zeros(twin.shape, dtype=np.bool_)
+        pairs = [(i, j) for i, pixel in enumerate(pixels) if pixel for j in self._pixels.get(pixel, ())]
+        if not pairs:
+            return twin, exact
+        i, position = np.array(pairs, dtype=np.int64).T
+        at = np.minimum(self._row(position), self._size - 1)
+        same = (self._position[at] == position) & (kept.flags[at] & _ALIVE > 0)
+        if ask.least[1] > -1.0:
+            same &= ~ask.captioned[i] | (kept.flags[at] & _CAPTION > 0)
+            check = np.flatnonzero(same & ask.captioned[i])
+            sim = np.empty(check.size, dtype=np.float32)
+            pair_inner(i[check], at[check], ask.captions, kept.captions, sim)
+            same[check] = sim >= ask.least[1]
+        i, position = i[same][::-1], position[same][::-1]  # the last write wins: the lowest position
+        twin[i], exact[i] = position, True
+        return twin, exact
+
+    def _settle(self) -> None:
+        """Bring the lists to the state that the number of rows implies."""
+        if self._size >= self._exact * _doubled(self._size, self._exact) > self._trained:
+            alive = np.flatnonzero(self._flags[: self._size] & _ALIVE)
+            if alive.size < self._size:
+                self._compact(alive)
+            self._train()
+        for side, need in ((self._image, _ALIVE), (self._text, _ALIVE | _CAPTION)):
+            side.join(self._size, self._kept(need))
+
+    def _train(self) -> None:
+        self._trained = self._exact * _doubled(self._size, self._exact)
+        for side, need in ((self._image, _ALIVE), (self._text, _ALIVE | _CAPTION)):
+            side.train(self._trained, np.flatnonzero(self._flags[: self._trained] & need == need))
+
+    def _compact(self, alive: I64) -> None:
+        """Close the gaps that removed rows left."""
+        for side in (self._image, self._text):
+            side.compact(alive)
+        for array in (self._flags, self._position):
+            array[: alive.size] = array[alive]
+        self._size = alive.size
+
+    def _reserve(self, size: int, image_dim: int, text_dim: int) -> None:
+        old = self._flags.shape[0]
+        width = (max(self._image.rows.shape[1], image_dim), max(self._text.rows.shape[1], text_dim))
+        if size <= old and width == (self._image.rows.shape[1], self._text.rows.shape[1]):
+            return
+        room = max(size, old + max(old // 16, 1024) if size > old else old)
+        need = 2 * room * sum(width)
+        if room >= self._exact:
+            need += room * sum(list_bytes(d) for d in width)
+        if need > self._memory_gb * 1e9:
+            raise UsageError(
+                f"{size} kept samples need {need / 1e9:.1f} GB, more than limits.memory_gb ="
+                f" {self._memory_gb:g}; what is committed stays: go on with a higher limit and --change-recipe"
+            )
+        self._image.reserve(room, width[0])
+        self._text.reserve(room, width[1])
+        for array in (self._flags, self._position):
+            array.resize(room, refcheck=False)
+
+
+def _doubled(size: int, exact: int) -> int:
+    """Return the largest power of two times which `exact` fits in size, or 0."""
+    return 1 << (size // exact).bit_length() - 1 if size >= exact else 0
