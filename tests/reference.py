@@ -333,7 +333,7 @@ def rough_best(visit_list, visit_query, ask, kept, lists, turned, rough, row):
                 rough[i], row[i] = zip(*entries, strict=True)
 
 
-def near_lists(visit_list, visit_query, known, sigmas, left, ask, kept, lists, turned):
+def near_lists(visit_list, visit_query, known, sigmas, ask, kept, lists, turned):
     """Enter the rows of the visited lists whose estimate, plus its error, is no worse than what is known."""
     for i, numbers in enumerate(known):
         for number in numbers[numbers >= 0]:
@@ -341,12 +341,7 @@ def near_lists(visit_list, visit_query, known, sigmas, left, ask, kept, lists, t
     for c, i in zip(visit_list, visit_query, strict=True):
         near = float(ask.queries[i] @ lists.centre[c])
         deviation = np.sqrt((1 - 2 / np.pi) * max(2 - 2 * near, 0) + turned.error[i] ** 2)
-        page = lists.slot.shape[1]
-        for place, (number, value, f) in enumerate(_listed(c, near, i, ask, lists, turned)):
-            if place % page == 0:
-                if left[i] <= 0:
-                    break
-                left[i] -= page
+        for number, value, f in _listed(c, near, i, ask, lists, turned):
             bar = min(ask.best[i, -1], max(ask.least[0], ask.twin_sim[i]) - 1e-6)
             if value + sigmas * f * deviation > bar and number not in known[i]:
                 _enter_kept(i, number, ask, kept)
@@ -398,13 +393,15 @@ def nearest_list(product, unit, at, sim):
 
 
 def choose_lists(product, unit, most, length, few, many, chosen):
-    """Take steps of similarity from the top until there are enough rows."""
+    """Take lists in order of their steps until there are enough rows."""
     values = product.astype(np.float32) * unit * (np.float32(1023.5) / most)[:, None] + np.float32(1024)
     step = np.clip(values.astype(int), 0, 2047)
+    chosen[:] = 0
     for i in range(len(step)):
-        for rows in (few, many):
-            cut = next((s for s in range(2047, 0, -1) if length[step[i] >= s].sum() >= rows), 0)
-            chosen[:, i] = np.where(step[i] >= cut, 2 if rows == few else np.maximum(chosen[:, i], 1), chosen[:, i])
+        read = 0
+        for c in np.argsort(-step[i], kind="stable"):
+            chosen[c, i] = 2 if read < few else 1 if read < many else 0
+            read += length[c]
 
 
 def add_rows(rows, at, total):

@@ -163,6 +163,9 @@ def test_room_of_removed_rows_is_used_again() -> None:
     found = ask(index, x[4000:4100], epsilon=0.01)
     np.testing.assert_array_equal(found.twin, np.arange(4000, 4100))
     assert ask(index, x[2000:2001], epsilon=0.01).twin[0] == -1
+    index.remove(["4000"])  # now the rows' places are not their positions
+    assert ask(index, x[4000:4002], epsilon=0.01).twin.tolist() == [-1, 4001]
+    assert len(index) == 1999
 
 
 def no_captions(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -214,7 +217,9 @@ def test_lists_stay_short_when_one_cluster_takes_everything() -> None:
 @pytest.mark.parametrize("n", [8, 9, 300])
 def test_both_sides_of_a_halved_list_have_rows(n: int) -> None:
     for x in (clustered(n), np.repeat(clustered(1), n, axis=0), np.zeros((n, D), np.float32)):
-        assert n // 8 <= two_sides(x).sum() <= n - n // 8
+        side, centres = two_sides(x.astype(np.float16).view(np.uint16), np.arange(n))
+        assert n // 8 <= side.sum() <= n - n // 8
+        np.testing.assert_allclose(centres, [x[~side].sum(axis=0), x[side].sum(axis=0)], rtol=1e-5, atol=1e-5)
 
 
 def test_more_memory_than_allowed_is_a_named_error() -> None:

@@ -91,20 +91,28 @@ def far_ones(far: F64, count: int) -> I64:
     return np.unique(np.searchsorted(total, _even(count, total[-1]))[: count if total[-1] > 0 else 0])
 
 
-def two_sides(x: F32) -> B1:
-    """Return (n,) bool, two parts of rows: spherical 2-means, or halves in order of preference where one is small."""
-    n = x.shape[0]
+def two_sides(rows: U16, numbers: I64) -> tuple[B1, F32]:
+    """Return (n,) bool, two parts of rows by their numbers, and the parts' centres, (2, d).
+
+    Spherical 2-means of at most 4,096 of them; halves in order of preference where one part is small.
+    """
+    n = numbers.size
+    x = floats(rows, numbers[_even(min(n, 4096), n).astype(np.int64)])
     one = int(np.argmin(x @ x.mean(axis=0)))
     pair = x[[int(np.argmin(x @ x[one])), one]]
-    for _ in range(5):
-        lean = x @ (pair[1] - pair[0])
-        side: B1 = lean > 0
-        if not n // 8 <= side.sum() <= n - n // 8:
-            side = np.zeros(n, dtype=np.bool_)
-            side[np.argsort(lean, kind="stable")[n // 2 :]] = True
-            break
+    for _ in range(4):
+        side: B1 = x @ (pair[1] - pair[0]) > 0
         pair = unit_rows(np.stack([x[~side].sum(axis=0), x[side].sum(axis=0)]))
-    return side
+    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+    lean = np.concatenate([floats(rows, numbers[block]) @ (pair[1] - pair[0]) for block in blocks])
+    side = lean > 0
+    if not n // 8 <= side.sum() <= n - n // 8:
+        side = np.zeros(n, dtype=np.bool_)
+        side[np.argsort(lean, kind="stable")[n // 2 :]] = True
+    total = np.zeros((2, rows.shape[1]))
+    for block in blocks:
+        add_rows(floats(rows, numbers[block]), side[block].astype(np.int64), total)
+    return side, total.astype(np.float32)
 
 
 def floats(rows: U16, at: I64) -> F32:

@@ -80,8 +80,7 @@ class Lists:
         rough = np.full((b, _KNOWN), -np.inf, dtype=np.float32)
         known = np.full((b, _KNOWN), -1, dtype=np.int64)
         rough_best(*np.divmod(np.flatnonzero(chosen == 2), b), ask, kept, lists, turned, rough, known)
-        left = np.full(b, 4 * read, dtype=np.int64)  # equal centres are all as near: then the lowest lists are read
-        near_lists(*np.divmod(np.flatnonzero(chosen), b), known, _SIGMAS, left, ask, kept, lists, turned)
+        near_lists(*np.divmod(np.flatnonzero(chosen), b), known, _SIGMAS, ask, kept, lists, turned)
 
     def _put(self, at: int, centre: F32) -> None:
         """Set centres at, at + 1, …; those beyond the end found lists."""
@@ -100,7 +99,10 @@ class Lists:
         """Write rows, by their numbers, to the lists `at`."""
         code = np.empty((numbers.size, self._codes.shape[1]), dtype=np.uint64)
         factor = np.empty((numbers.size, 2), dtype=np.float32)
-        residual_codes(floats(rows, numbers) @ self._rotation, self._rotated, at, code, factor)
+        for start in range(0, numbers.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            rotated = floats(rows, numbers[part]) @ self._rotation
+            residual_codes(rotated, self._rotated, at[part], code[part], factor[part])
         pages = numbers.size // PAGE + np.unique(at).size
         self._reserve(pages)
         free = np.array(self._free[: -pages - 1 : -1], dtype=np.int64)
@@ -122,11 +124,10 @@ class Lists:
         while (long := np.flatnonzero(self._length > self._longest)).size:
             for c in long.tolist():
                 numbers = self._take(c)
-                x = floats(rows, numbers)
-                side = two_sides(x)
+                side, centres = two_sides(rows, numbers)
                 fresh = self._length.size
-                self._put(c, x[~side].sum(axis=0, keepdims=True))
-                self._put(fresh, x[side].sum(axis=0, keepdims=True))
+                self._put(c, centres[:1])
+                self._put(fresh, centres[1:])
                 self._append(rows, numbers, np.where(side, fresh, c))
 
     def _take(self, c: int) -> I64:

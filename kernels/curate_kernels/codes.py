@@ -149,7 +149,7 @@ def nearest_list(product: F32, unit: F32, at: I64, sim: F32) -> None:
 def choose_lists(product: F32, unit: F32, most: F32, length: I32, few: int, many: int, chosen: U8) -> None:
     """Choose the lists that each query reads, nearest first, until they have `few` rows or more, and `many` or more.
 
-    Nearest by unit[c] product[i, c], in 2,048 equal steps of -most[i] … most[i].
+    Nearest by unit[c] product[i, c], in 2,048 equal steps of -most[i] … most[i]; of equals the lowest.
 
     product: (b, C) float32 or int32; unit: (C,), most: (b,) float32; length: (C,) int32, rows of each list
     chosen: (C, b) uint8, out: 2: among the first `few` rows, 1: among the `many`, 0: not chosen
@@ -165,15 +165,18 @@ def choose_lists(product: F32, unit: F32, most: F32, length: I32, few: int, many
         weight[:] = 0
         for c in range(part.shape[0]):
             weight[step[c]] += length[c]
-        total = 0
-        cut, near = 2048, 2048
-        while cut > 0 and total < many:
-            if total < few:
-                near = cut - 1
-            cut -= 1
-            total += weight[cut]
-        for c in range(part.shape[0]):
-            chosen[c, i] = np.uint8(step[c] >= near) + np.uint8(step[c] >= cut)
+        for mark, budget in ((1, many), (2, few)):
+            total, cut = 0, 2048
+            while cut > 0 and total < budget:
+                cut -= 1
+                total += weight[cut]
+            total -= weight[cut] if cut < 2048 else 0
+            for c in range(part.shape[0]):
+                if step[c] > cut or (step[c] == cut and total < budget):
+                    chosen[c, i] = mark
+                    total += length[c] if step[c] == cut else 0
+                elif mark == 1:
+                    chosen[c, i] = 0
 
 
 @kernel

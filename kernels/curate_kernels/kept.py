@@ -217,7 +217,6 @@ def near_lists(
     visit_query: I64,
     known: I64,
     sigmas: float,
-    left: I64,
     ask: Asked,
     kept: Kept,
     lists: Coded,
@@ -232,7 +231,6 @@ def near_lists(
     visit_list, visit_query: (v,) int64, which query reads which list, together where the list is the same
     known: (b, c) int64, rows computed first, -1: none
     sigmas: how many standard deviations an estimate may be too low
-    left: (b,) int64, how many places each query may read yet, in place; it stops after the page that uses them up
     """
     total = np.empty(PAGE, dtype=np.uint64)
     rough = np.empty(PAGE, dtype=np.float32)
@@ -246,8 +244,7 @@ def near_lists(
         gap = max(np.float32(2.0) - np.float32(2.0) * near, np.float32(0.0))
         room = np.float32(sigmas * math.sqrt((1.0 - 2.0 / math.pi) * gap + turned.error[i] * turned.error[i]))
         page = lists.first[c]
-        while page >= 0 and left[i] > 0:
-            left[i] -= PAGE
+        while page >= 0:
             _estimate(lists.codes[page], turned.planes[i], turned.unit[i], lists.factor[page], near, total, rough)
             bar = _bar(i, ask)
             spread = lists.factor[page, 1]

@@ -107,10 +107,10 @@ def test_chosen_lists_equal_their_twin(product, seed, few, more) -> None:
 
 
 def test_nearest_lists_are_chosen_until_they_have_enough_rows() -> None:
-    product, length = np.int32([[50, 90, 70, -10]]), np.int32([2, 3, 2, 9])
-    chosen = np.empty((4, 1), np.uint8)
-    codes.choose_lists(product, np.ones(4, np.float32), np.float32([100]), length, 2, 6, chosen)
-    assert chosen[:, 0].tolist() == [1, 2, 1, 0]  # 3 rows are 2 or more; 3 + 2 + 2 are 6 or more
+    product, length = np.int32([[50, 90, 70, -10, 50]]), np.int32([2, 3, 2, 9, 9])
+    chosen = np.empty((5, 1), np.uint8)
+    codes.choose_lists(product, np.ones(5, np.float32), np.float32([100]), length, 2, 6, chosen)
+    assert chosen[:, 0].tolist() == [1, 2, 1, 0, 0]  # 3 rows are 2 or more; 3 + 2 + 2 are 6 or more
 
 
 def test_row_sums_equal_their_twin(rng: np.random.Generator) -> None:

@@ -107,8 +107,8 @@ def turned_queries(queries: np.ndarray, rotation: np.ndarray) -> Rotated:
 
 @pytest.mark.parametrize("n", [0, 1, 64, 150])
 @pytest.mark.parametrize("need", [1, 3])
-@pytest.mark.parametrize(("sigmas", "left"), [(3.0, 9999), (0.0, 9999), (1e9, 9999), (2.0, 65)])
-def test_lists_equal_their_twins(rng: np.random.Generator, n: int, need: int, sigmas: float, left: int) -> None:
+@pytest.mark.parametrize("sigmas", [3.0, 0.0, 1e9])
+def test_lists_equal_their_twins(rng: np.random.Generator, n: int, need: int, sigmas: float) -> None:
     kept, ours = some_kept(rng, n, need, d=64), some_asked(rng, 3, 2, [0.5, 0.5], d=64)
     rotation = np.linalg.qr(rng.normal(size=(64, 64)))[0].astype(np.float32)
     lists = some_lists(rng, kept.rows.view(np.float16).astype(np.float32), 2, rotation)
@@ -119,10 +119,8 @@ def test_lists_equal_their_twins(rng: np.random.Generator, n: int, need: int, si
     rough_best(*visits, ours, kept, lists, turned, rough, known)
     reference.rough_best(*visits, theirs, kept, lists, turned, twin_rough, twin_known)
     np.testing.assert_allclose(rough, twin_rough, rtol=1e-3, atol=1e-3)
-    allowed, twin_allowed = np.full(3, left), np.full(3, left)
-    near_lists(*visits, known, sigmas, allowed, ours, kept, lists, turned)
-    reference.near_lists(*visits, known, sigmas, twin_allowed, theirs, kept, lists, turned)
-    np.testing.assert_array_equal(allowed, twin_allowed)
+    near_lists(*visits, known, sigmas, ours, kept, lists, turned)
+    reference.near_lists(*visits, known, sigmas, theirs, kept, lists, turned)
     assert_found_equal(ours, theirs)
     if sigmas == 1e9:  # everything is computed
         everything = fresh(some_asked(np.random.default_rng(0), 3, 2, [0.5, 0.5], d=64))._replace(
