@@ -18,8 +18,9 @@ import polars as pl
 from curate.errors import UsageError
 from curate.pool import QUALITY, Pool, Writer, table_schema
 from curate.recipe import ScoreTable
-from curate.scores.registry import SCORES, make_score, parameters, score_entry
+from curate.scores.registry import make_score, parameters, score_entry
 from curate.scores.rows import Rows, target_rows
+from curate.scores.table import SCORES
 from curate.stored import PLACE, stored_pixels
 from curate_kernels.arrays import F32, U8, as_rows, unit_rows
 

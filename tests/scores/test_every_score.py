@@ -12,7 +12,8 @@ from planted import Collection, collection, make_files, params_of
 
 import curate
 from curate.errors import CurateError, UsageError
-from curate.scores.registry import SCORES, make_score, parameters
+from curate.scores.registry import make_score, parameters
+from curate.scores.table import SCORES
 
 NAMES = tuple(SCORES)
 # What a row must have to get a value: all of it, in every column that is not named itself.

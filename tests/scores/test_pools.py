@@ -22,7 +22,8 @@ import curate
 from curate.errors import CurateError, PoolError, PoolLockedError, UsageError
 from curate.pool import QUALITY, Pool, Writer
 from curate.scores.pools import pool_rows
-from curate.scores.registry import SCORES, make_score
+from curate.scores.registry import make_score
+from curate.scores.table import SCORES
 from curate_kernels.arrays import unit_rows
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from curate.scores.registry import SCORES, scores_reference
+from curate.scores.registry import scores_reference
+from curate.scores.table import SCORES
 
 ROOT = Path(__file__).parents[2]
 
