@@ -15,6 +15,7 @@ from curate.engine.rows import nullable
 from curate.pool.takedown import MARK as FORGOTTEN
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.drift import Drift, sample_rows
+from curate_selectors.infogrowth import mean_distance
 from curate_selectors.types import Stage
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class Changes:
             image, text, has_text, _ = engine.table_rows(table)
             found = engine.index.search(image, text, has_text, [""] * part.size, k + 1, 0.0, 2.0)
             # A kept row is its own nearest: nothing nearer was kept.
-            gain = _mean_distance(found.top_image[:, 1:])
-            out[start : start + 256] = np.where(has_text, (gain + _mean_distance(found.top_text[:, 1:])) / 2, gain)
+            gain = mean_distance(found.top_image[:, 1:])
+            out[start : start + 256] = np.where(has_text, (gain + mean_distance(found.top_text[:, 1:])) / 2, gain)
         return out
 
     def table(self) -> Any:
@@ -177,11 +178,3 @@ class Changes:
             columns |= {"counted": self.counted, "embedded": self.embedded}
         columns |= {name: nullable(values) for name, values in (self.gains | self.scores).items()}
         return pa.table(columns)
-
-
-def _mean_distance(similarity: F32) -> F32:
-    """Return 1 - the mean of the similarities (b, k) that there are; 1 where there is none."""
-    there = np.isfinite(similarity)
-    total = np.where(there, 1.0 - similarity, 0.0).sum(axis=1)
-    mean: F32 = np.where(there.any(axis=1), total / np.maximum(there.sum(axis=1), 1), 1.0).astype(np.float32)
-    return mean

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.engine.grow import Grown, grow
-from curate.engine.guard import check_sets
+from curate.engine.guard import open_sets
 from curate.errors import PoolLockedError, SourceError, UsageError
 
 Status = Callable[[dict[str, Any]], None]
@@ -104,7 +104,7 @@ def _round(new: Sequence[Path], pool: str | Path, options: dict[str, Any]) -> It
         grown = grow(list(new), pool, finish=False, **options)
     except SourceError:
         if options.get("guard"):
-            check_sets(options["guard"])  # raises if the evaluation set is what cannot be read
+            open_sets(options["guard"])  # raises if the evaluation set is what cannot be read
     else:
         yield from ((path, grown) for path in new)
         return

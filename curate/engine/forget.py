@@ -85,8 +85,8 @@ def forget(
 ) -> Forgotten:
     """Take rows out of a pool for good.
 
-    keys: keys, `SOURCE:KEY` or uids, with every row of the same bytes; url_domains: rows whose `url` is of this domain
-    or below it; sha256: of the bytes.
+    keys: keys, `SOURCE:KEY` or uids; url_domains: rows whose `url` is of this domain or below it; sha256: of the bytes.
+    Rows in the same bytes as a named one go with it.
     refill: rows that had been refused as near-duplicates of forgotten ones may take their place.
 
     Earlier versions and tags are gone after it: they held the rows. A manifest written before still names them.
@@ -155,20 +155,21 @@ def past_log(pool: Path) -> list[dict[str, Any]]:
 
 def _rows(pool: Pool, keys: Sequence[str], domains: Sequence[str], digests: Sequence[str]) -> I64:
     """Return the ordinals of the rows that are meant, ascending, and of those with the same bytes."""
-    named = [pool.find(key) for key in keys]
-    found = {int(row["row"]) for row in named}
-    digests = [*digests, *(row["sha256"] for row in named if row["sha256"] != _NO_BYTES)]
-    if _NO_BYTES in digests:
+    found = {int(pool.find(key)["row"]) for key in keys}
+    asked = {_hex(digest) for digest in digests}
+    if _NO_BYTES in asked:
         raise UsageError("that is the SHA-256 of no bytes at all, which many rows may have; name them by key")
-    if digests:
-        table = pool.frame(["row"], where="sha256 IN ({})".format(", ".join(f"'{_hex(d)}'" for d in digests)))
-        found.update(table["row"].to_list())
     if domains:
-        table = pool.frame(["row", "meta"], where="meta LIKE '%url%'")
         wanted = tuple(domain.lower().strip(".") for domain in domains)
         if not all(wanted):
             raise UsageError("an empty url domain was given; write one like example.org")
+        table = pool.frame(["row", "meta"], where="meta LIKE '%url%'")
         found.update(row for row, meta in table.iter_rows() if _host_in(meta, wanted))
+    asked.update(pool.take(sorted(found), ["sha256"]).column("sha256").to_pylist())
+    asked.discard(_NO_BYTES)
+    if asked:
+        where = "sha256 IN ({})".format(", ".join(f"'{digest}'" for digest in sorted(asked)))
+        found.update(pool.frame(["row"], where=where)["row"].to_list())
     return np.array(sorted(found), dtype=np.int64)
 
 

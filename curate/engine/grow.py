@@ -17,7 +17,7 @@ from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
-from curate.engine.guard import check_sets, register
+from curate.engine.guard import open_sets, register
 from curate.engine.prepare import prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
@@ -85,7 +85,7 @@ def grow(
     saved = {} if before is None else before.state()["sources"]
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
     opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
-    check_sets(guard)
+    guards = open_sets(guard)
     with writer:
         existing = writer.pool()
         chosen = _recipe(given, options or {}, existing, change_recipe)
@@ -94,9 +94,9 @@ def grow(
         first = engine.state.rows
         arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path))
         guarded = False
-        if guard:
+        if guards:
             engine.ready()
-            guarded = register(engine, guard)
+            guarded = register(engine, guards)
         _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
         if engine.state.rows == first and not arrivals.known and not arrivals.barred:
             logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))

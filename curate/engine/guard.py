@@ -12,6 +12,7 @@ from curate.encoders import ImageEncoder
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
 from curate.pool import Pool
+from curate.samples import Source
 from curate.scoring.nearest import nearest
 from curate.sources import open_sources
 from curate_kernels.arrays import F16, F32
@@ -62,25 +63,23 @@ class Guard:
         return out
 
 
-def check_sets(paths: Sequence[str | Path]) -> None:
-    """Raise SourceError or PoolError for a set that cannot be opened, before anything is made or locked."""
-    for path in paths:
-        if _is_pool(path):
-            Pool.open(path)
-        else:
-            open_sources([path])
+def open_sets(paths: Sequence[str | Path]) -> list[Pool | list[Source]]:
+    """Return evaluation sets, opened: pools, or sources of images. Raises SourceError or PoolError."""
+    return [Pool.open(path) if (Path(path) / "samples.lance").is_dir() else open_sources([path]) for path in paths]
 
 
-def register(engine: Engine, paths: Sequence[str | Path]) -> bool:
-    """Register evaluation sets (sources of images, or pools) with a pool; return whether there is a new one.
+def register(engine: Engine, sets: Sequence[Pool | list[Source]]) -> bool:
+    """Register evaluation sets with a pool; return whether there is a new one.
 
-    Raises SourceError when one cannot be read or holds no image, PoolMismatchError for a pool of another encoder.
+    Raises SourceError when one holds no image, PoolMismatchError for a pool of another encoder.
     """
     new = False
-    for path in paths:
-        image, pixels, names = _from_pool(engine, Path(path)) if _is_pool(path) else _from_source(engine, path)
+    for opened in sets:
+        found = _from_pool(engine, opened) if isinstance(opened, Pool) else _from_sources(engine, opened)
+        image, pixels, names = found
         if not names:
-            raise SourceError(f"the evaluation set {path} holds no image that decodes; give its images")
+            where = opened.path if isinstance(opened, Pool) else ", ".join(source.root for source in opened)
+            raise SourceError(f"the evaluation set {where} holds no image that decodes; give its images")
         arrays = {"image": image, "pixels": _packed(pixels), "names": _packed(names)}
         name = engine.writer.save_sums(0, arrays)
         if name not in engine.state.guards:
@@ -99,27 +98,24 @@ def load(engine: Engine) -> Guard:
     return guard
 
 
-def _is_pool(path: str | Path) -> bool:
-    return (Path(path) / "samples.lance").is_dir()
-
-
-def _from_pool(engine: Engine, path: Path) -> tuple[F16, list[str], list[str]]:
-    pool = Pool.open(path)
+def _from_pool(engine: Engine, pool: Pool) -> tuple[F16, list[str], list[str]]:
     theirs, own = pool.state()["image"], engine.state.image
     if theirs["fingerprint"] != own.fingerprint:
-        raise PoolMismatchError(f"the evaluation pool {path} has another encoder ({theirs['name']}) than {own.name}")
+        raise PoolMismatchError(
+            f"the evaluation pool {pool.path} has another encoder ({theirs['name']}) than {own.name}"
+        )
     table = pool.frame(["source", "key", "pixel_hash"], where="embedded")
     image = pool.embeddings("image", where="embedded").astype(np.float16)
     names = [f"{source}:{key}" for source, key in table.select("source", "key").iter_rows()]
     return image, table["pixel_hash"].to_list(), names
 
 
-def _from_source(engine: Engine, path: str | Path) -> tuple[F16, list[str], list[str]]:
+def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str], list[str]]:
     parts: list[F16] = []
     pixels: list[str] = []
     names: list[str] = []
     crops: list[Any] = []
-    for crop, pixel, name in _images(engine.encoder, path, engine.recipe.limits.max_pixels):
+    for crop, pixel, name in _images(engine.encoder, sources, engine.recipe.limits.max_pixels):
         crops.append(crop)
         pixels.append(pixel)
         names.append(name)
@@ -132,8 +128,8 @@ def _from_source(engine: Engine, path: str | Path) -> tuple[F16, list[str], list
     return image, pixels, names
 
 
-def _images(encoder: ImageEncoder, path: str | Path, max_pixels: int) -> Iterator[tuple[Any, str, str]]:
-    for source in open_sources([path]):
+def _images(encoder: ImageEncoder, sources: list[Source], max_pixels: int) -> Iterator[tuple[Any, str, str]]:
+    for source in sources:
         for sample in source.rows():
             if sample.problem:
                 continue

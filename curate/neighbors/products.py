@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from curate.processor import flags, has_bfloat16_units
 from curate_kernels.arrays import F32
 from curate_kernels.codes import half_to_bfloat16, half_to_float, half_to_int8
 from curate_kernels.search import I8, U16
@@ -23,16 +22,13 @@ _WORTH_TORCH = 1e8  # multiplications from which torch pays
 Rough = tuple[Any, F32, F32, F32]
 
 
-@cache
 def fastest_product() -> str:
-    """Return "float32", "int8" or "bfloat16", by the processor's flags; Linux only, elsewhere float32."""
-    file = Path("/proc/cpuinfo")
-    flags = set(file.read_text(encoding="utf-8").split()) if file.exists() else set()
-    if "amx_bf16" in flags:
+    """Return "float32", "int8" or "bfloat16", by the processor's flags."""
+    if "amx_bf16" in flags():
         return "bfloat16"
-    if flags & {"avx512_vnni", "avx_vnni"}:
+    if flags() & {"avx512_vnni", "avx_vnni"}:
         return "int8"
-    return "bfloat16" if "avx512_bf16" in flags else "float32"
+    return "bfloat16" if has_bfloat16_units() else "float32"
 
 
 def whole_numbers(x: F32) -> tuple[I8, F32]:

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from curate.errors import UsageError
-from curate.scores.rows import Rows
+from curate.scores.rows import Rows, by_tile, tiles
 from curate.scoring.moments import ClassMoments
 from curate.scoring.probe import RidgeProbe
 from curate_kernels.arrays import B1, F32, F64, I64, unit_rows
 
 _SAMPLE = 8192  # rows that a probe's ridge and temperature are chosen on
-_TILE = 8192  # rows taken to float64 at a time
-
-
-def _tiles(n: int) -> Iterator[slice]:
-    return (slice(low, low + _TILE) for low in range(0, n, _TILE))
 
 
 def _sums(x: F32, label: I64, at: B1) -> ClassMoments:
     """Return the class sums of the rows `at`."""
-    sums, places, classes = ClassMoments.zeros(x.shape[1]), np.flatnonzero(at), int(label.max(initial=0)) + 1
-    for tile in _tiles(places.size):
-        part = places[tile]
+    sums, classes = ClassMoments.zeros(x.shape[1]), int(label.max(initial=0)) + 1
+    for part in tiles(at):
         sums.add(x[part], label[part], classes)
     return sums
-
-
-def _by_tile(at: B1, score: Callable[[I64], dict[str, F32]]) -> dict[str, F32]:
-    """Return the columns (n,) of what is scored a tile of rows at a time; NaN outside `at`."""
-    places, columns = np.flatnonzero(at), dict[str, F32]()
-    for tile in _tiles(places.size):
-        for name, values in score(places[tile]).items():
-            columns.setdefault(name, np.full(at.size, np.nan, dtype=np.float32))[places[tile]] = values
-    return columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +60,7 @@ class Probe:
         from curate.scoring.probe import difficulty
 
         fitted = _Fitted.on(rows)
-        return _by_tile(fitted.at, lambda part: difficulty(fitted.probabilities(part), fitted.label[part]))
+        return by_tile(fitted.at, lambda part: difficulty(fitted.probabilities(part), fitted.label[part]))
 
 
 @dataclass(frozen=True)
@@ -92,9 +76,8 @@ class Mislabel:
         if self.by not in ("noise_rate", "class", "both"):
             raise UsageError(f"by is {self.by!r}; it must be noise_rate, class or both")
         fitted = _Fitted.on(rows)
-        places = np.flatnonzero(fitted.at)
-        label, seen = fitted.label[places], fitted.seen[places]
-        p = np.concatenate([fitted.probabilities(places[tile]) for tile in _tiles(places.size)])
+        label, seen = fitted.label[fitted.at], fitted.seen[fitted.at]
+        p = np.concatenate([fitted.probabilities(part) for part in tiles(fitted.at)])
         quality = label_quality(p, label)
         issues = label_issues(p, label, fit_noise(p[seen], label[seen]), self.by)
         columns = {
@@ -115,6 +98,7 @@ class Vote:
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return s0, s1 and PVI of the label under the labels of the nearest counted samples other than itself."""
+        from curate.scoring.knn_labels import VOTE_COLUMNS, vote_probability
         from curate.scoring.nearest import nearest
 
         label, at = rows.labelled()
@@ -122,7 +106,7 @@ class Vote:
         x, count = unit_rows(rows.features()), np.bincount(label[voter], minlength=int(label.max()) + 1)
         if voter.sum() < 2 or not self.kappa > 0:
             raise UsageError(f"{voter.sum()} labelled samples, kappa {self.kappa}; a vote needs 2 and a kappa above 0")
-        columns = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("s0_vote", "s1_vote", "pvi_vote")}
+        columns = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in VOTE_COLUMNS}
         for inside in (1, 0):
             rest = np.flatnonzero(at & (rows.counted == inside))
             others = int(voter.sum()) - inside
@@ -130,7 +114,7 @@ class Vote:
             _, neighbor = nearest(x[voter], queries, k=min(self.k, others), exclude_self=bool(inside))
             share = (count[label[rest]] - inside + 0.5) / (others + 0.5 * count.size)
             votes = (label[voter][neighbor] == label[rest][:, None]).sum(axis=1)
-            q = (votes + self.kappa * share) / (neighbor.shape[1] + self.kappa)
+            q = vote_probability(votes, neighbor.shape[1], share, self.kappa)
             for name, bits in zip(columns, (-np.log2(share), -np.log2(q), np.log2(q / share)), strict=True):
                 columns[name][rest] = bits
         return columns
@@ -148,12 +132,11 @@ class Bayes:
         from curate.scoring.bayes import bayes_scores, prototype_log_probability, residual_variance
 
         fitted = _Fitted.on(rows)
-        probe, seen = fitted.probe, np.flatnonzero(fitted.seen)
+        probe, count = fitted.probe, int(fitted.seen.sum())
         error = 0.0
-        for tile in _tiles(seen.size):
-            part = seen[tile]
+        for part in tiles(fitted.seen):
             guess = probe.predict(probe.project(fitted.x[part]), fitted.label[part], fitted.seen[part])
-            error += residual_variance(guess, fitted.label[part]) * part.size / seen.size
+            error += residual_variance(guess, fitted.label[part]) * part.size / count
         prototypes = class_prototypes(fitted.sums)
 
         def score(part: I64) -> dict[str, F32]:
@@ -162,7 +145,7 @@ class Bayes:
             bits = bayes_scores(probe, z, label, fitted.seen[part], reference, noise=error, alpha=self.alpha)
             return {"bayes": bits}
 
-        return _by_tile(fitted.at, score)
+        return by_tile(fitted.at, score)
 
 
 @dataclass(frozen=True)
@@ -180,7 +163,7 @@ class Anomaly:
         def distances(at: B1, label: I64) -> dict[str, F32]:
             seen = at & rows.counted
             model = AnomalyModel(_sums(x, label, seen), self.shrinkage)
-            return _by_tile(at, lambda part: model.score(x[part], label[part], seen[part]))
+            return by_tile(at, lambda part: model.score(x[part], label[part], seen[part]))
 
         columns = {"anomaly": distances(rows.valid, np.zeros(rows.n, dtype=np.int64))["background"]}
         if rows.label is None or not (rows.valid & rows.counted & (rows.label >= 0)).any():
@@ -214,7 +197,7 @@ class HardNegative:
             margin -= _own_likeness(image[part], label[part], fit[part], sums)
             return {"negative_margin": margin}
 
-        columns = _by_tile(at, score)
+        columns = by_tile(at, score)
         if rows.target is not None:
             wanted = rows.wanted().images()
             columns["positive_distance"] = rows.fill(distance_to_set(image[rows.valid], wanted, self.k), rows.valid)

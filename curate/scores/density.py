@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.errors import UsageError
-from curate.scores.rows import Rows
+from curate.scores.rows import Rows, by_tile
 from curate.scoring import diversity, target
+from curate.scoring.gaussian import pair_sums
 from curate.scoring.nearest import nearest
 from curate.scoring.race import Race
 from curate_kernels.arrays import F32, F64
 
 _SAMPLE = 16_384  # kept samples that a sketch's centre is taken from
-_TILE = 4096  # samples hashed together: 8 MB of codes
 
 
 def _around(kept: F32, hashes: int, bits: int, seed: int) -> Race:
@@ -121,7 +121,7 @@ class Leverage:
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return ridge leverage and log-det gain; of kept samples against the others."""
         kept = _kept(rows)
-        gram = _gram(kept)
+        gram = pair_sums(kept, kept[:, :0]).xx
         ridge = self.ridge * float(np.trace(gram)) / gram.shape[0]
         out = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("leverage", "logdet_gain")}
         for inside in (True, False):
@@ -130,14 +130,6 @@ class Leverage:
                 value = diversity.ridge_leverage(rows.images()[at], gram, ridge, inside)
                 out["leverage"][at], out["logdet_gain"][at] = value, np.log1p(value)
         return out
-
-
-def _gram(x: F32) -> F64:
-    gram = np.zeros((x.shape[1], x.shape[1]))
-    for low in range(0, x.shape[0], 8192):
-        part = x[low : low + 8192].astype(np.float64)
-        gram += part.T @ part
-    return gram
 
 
 @dataclass(frozen=True)
@@ -161,7 +153,8 @@ class Vas:
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return f' Σ_target f."""
         wanted = rows.wanted().images()
-        return {"vas": rows.fill(target.vas(rows.images()[rows.valid], _gram(wanted), wanted.shape[0]), rows.valid)}
+        gram = pair_sums(wanted, wanted[:, :0]).xx
+        return {"vas": rows.fill(target.vas(rows.images()[rows.valid], gram, wanted.shape[0]), rows.valid)}
 
 
 @dataclass(frozen=True)
@@ -179,9 +172,4 @@ class Importance:
         aim = Race(raw.centre, self.hashes, self.bits, self.seed, raw.offset)
         raw.add(kept)
         aim.add(wanted)
-        out = np.full(rows.n, np.nan, dtype=np.float32)
-        places = np.flatnonzero(at)
-        for low in range(0, places.size, _TILE):
-            part = places[low : low + _TILE]
-            out[part] = target.importance(rows.images()[part], aim, raw)
-        return {"importance": out}
+        return by_tile(at, lambda part: {"importance": target.importance(rows.images()[part], aim, raw)})

@@ -27,6 +27,11 @@ def warn_if_collapsed(name: str, pvi: F32) -> None:
         log.warning("%s: %s", name, message)
 
 
+def _those(x: F32, at: B1) -> F32:
+    """Return the rows `at`; x itself, not a copy, if it is all of them."""
+    return x if at.all() else x[at]
+
+
 def _enough(rows: int, what: str) -> None:
     if rows < _MIN_ROWS:
         raise UsageError(f"{rows} {what} can be scored; at least {_MIN_ROWS} are needed to fit a family")
@@ -58,7 +63,7 @@ class Information:
         from curate.scoring.pairs import pair_information
 
         image, text, at = rows.pairs()
-        found = pair_information(image[at], text[at], rows.table, rows.counted[at], self.trims)
+        found = pair_information(_those(image, at), _those(text, at), rows.table, rows.counted[at], self.trims)
         warn_if_collapsed("vinfo, captions", found["pvi"])
         return {name: rows.fill(values, at) for name, values in found.items()}
 
@@ -66,12 +71,7 @@ class Information:
         from curate.scoring.labels import label_information
 
         label, at = rows.labelled()
-        try:
-            found = label_information(rows.features()[at], label[at], rows.table, rows.counted[at])
-        except np.linalg.LinAlgError as error:
-            raise UsageError(
-                f"the {int(at.sum())} labelled samples do not vary enough to fit classes: {error}"
-            ) from error
+        found = label_information(_those(rows.features(), at), label[at], rows.table, rows.counted[at])
         return {name: rows.fill(values, at) for name, values in found.items()}
 
 
@@ -91,11 +91,11 @@ class LearnedInformation:
         image, text, at = rows.pairs()
         counted = rows.counted[at]
         _enough(int(counted.sum()), "pairs")
-        linear = pair_information(image[at], text[at], rows.table, counted, self.trims)["pvi"]
+        linear = pair_information(_those(image, at), _those(text, at), rows.table, counted, self.trims)["pvi"]
         trusted = counted & (linear > 0)
         if trusted.sum() < _MIN_ROWS:
             trusted = counted
-        found = learned_information(image[at], text[at], trusted, self.folds, self.seed)
+        found = learned_information(_those(image, at), _those(text, at), trusted, self.folds, self.seed)
         warn_if_collapsed("vinfo-learned", found["pvi_learned"])
         found["pvi_joint"] = _standard(linear) + _standard(found["pvi_learned"])
         return {name: rows.fill(values, at) for name, values in found.items()}

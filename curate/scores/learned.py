@@ -10,20 +10,16 @@ from itertools import islice, repeat
 import numpy as np
 
 from curate.errors import UsageError
-from curate.scores.rows import Rows
+from curate.scores.rows import Rows, by_tile
 from curate_kernels.arrays import F32, U8
 
 _CHUNK = 64
-_TILE = 8192  # rows that a head reads together: its hidden layers may be as wide as the embeddings
 
 
-def _scored(rows: Rows, score: Callable[[F32], F32]) -> F32:
-    """Return the scores of every image embedding, a tile at a time."""
-    at, image = np.flatnonzero(rows.valid), rows.images()
-    out = np.full(rows.n, math.nan, dtype=np.float32)
-    for part in np.array_split(at, max(1, -(-at.size // _TILE))):
-        out[part] = score(image[part])
-    return out
+def _scored(name: str, rows: Rows, score: Callable[[F32], F32]) -> dict[str, F32]:
+    """Return a column with the scores of every image embedding; a head's hidden layers may be as wide as they are."""
+    image, none = rows.images(), np.full(rows.n, math.nan, dtype=np.float32)
+    return {name: none} | by_tile(rows.valid, lambda part: {name: score(image[part])})
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class HeadScore:
         from curate.scoring.heads import read_head
 
         head = read_head(self.file, activation=self.activation, output=self.output, column=self.column)
-        return {f"head_{self.title}": _scored(rows, head.score)}
+        return _scored(f"head_{self.title}", rows, head.score)
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Prompts:
             raise UsageError("prompts need a text encoder in the space of the images (open_clip)")
         positive, negative = ([p.strip() for p in s.split("|") if p.strip()] for s in (self.positive, self.negative))
         scorer = prompt_scorer(rows.text_encoder(), positive, negative, self.temperature)
-        return {"prompts": _scored(rows, scorer.score)}
+        return _scored("prompts", rows, scorer.score)
 
 
 @dataclass(frozen=True)

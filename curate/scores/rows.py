@@ -12,6 +12,8 @@ from curate.errors import UsageError
 from curate.recipe import ScoreTable
 from curate_kernels.arrays import B1, F32, I64, U8
 
+_TILE = 8192  # rows
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -98,3 +100,18 @@ def target_rows(image: F32, label: I64 | None = None) -> Rows:
     at = image.any(axis=1)
     n = int(at.sum())
     return Rows(n=n, image=image[at], label=None if label is None else label[at], valid=np.ones(n, dtype=np.bool_))
+
+
+def tiles(at: B1) -> Iterator[I64]:
+    """Yield the numbers of the rows `at`, a few thousand together: what is computed of them stays small."""
+    places = np.flatnonzero(at)
+    return (places[low : low + _TILE] for low in range(0, places.size, _TILE))
+
+
+def by_tile(at: B1, score: Callable[[I64], dict[str, Any]]) -> dict[str, F32]:
+    """Return the columns (n,) of what `score` makes of the rows `at`, by their numbers, tile by tile; NaN elsewhere."""
+    columns: dict[str, F32] = {}
+    for part in tiles(at):
+        for name, values in score(part).items():
+            columns.setdefault(name, np.full(at.size, np.nan, dtype=np.float32))[part] = values
+    return columns

@@ -127,43 +127,6 @@ def knn_density(sim: F32) -> F64:
     return mean
 
 
-def knn_log_density(sim: F32, dim: float) -> F64:
-    """Return log k - dim log r_k (n,) float64: the log density by the distance r_k to the k-th nearest other.
-
-    Up to a constant that is the same for all rows (Loftsgaarden and Quesenberry, 1965). Higher means denser.
-    Distances under 1e-3 count as 1e-3, which is the resolution of float32 similarities.
-
-    sim: (n, k) similarities of unit rows, as for `knn_density`; dim: intrinsic dimension (`intrinsic_dim`)
-    """
-    distance = _distances(sim)
-    count = np.isfinite(sim).sum(axis=1)
-    last = distance[np.arange(sim.shape[0]), np.maximum(count - 1, 0)]
-    density: F64 = np.log(np.maximum(count, 1)) - dim * np.log(np.where(count > 0, last, 2.0))
-    return density
-
-
-def intrinsic_dim(sim: F32) -> float:
-    """Return the intrinsic dimension: 1 / mean log(r_k / r_j), the maximum likelihood of Levina and Bickel (2004).
-
-    The inverses are averaged over rows, as MacKay and Ghahramani (2005) correct it. 0 where nothing shows it.
-
-    sim: (n, k) similarities of unit rows, as for `knn_density`, k ≥ 2
-    """
-    full = np.isfinite(sim).all(axis=1)
-    if not full.any():
-        return 0.0
-    distance = _distances(sim[full])
-    total = float(np.log(distance[:, -1:] / distance[:, :-1]).sum())
-    return (sim.shape[1] - 1) * int(full.sum()) / total if total > 0 else 0.0
-
-
-def _distances(sim: F32) -> F64:
-    """Return Euclidean distances of unit rows, at least 1e-3."""
-    square: F64 = 2.0 - 2.0 * np.maximum(sim, -1.0).astype(np.float64)
-    distance: F64 = np.sqrt(np.maximum(square, 1e-6))
-    return distance
-
-
 def inclusion(density: F64, count: int) -> F64:
     """Return the chance (n,) float64 of each row to be drawn: inverse to density, summing to `count`.
 

@@ -7,6 +7,8 @@ strange row cannot dominate a mean; InfoGrowth's class gain 1 - p (arXiv 2405.18
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from curate.errors import UsageError
@@ -24,6 +26,12 @@ def vote_weights(sim: F32, sharpness: float) -> F64:
         weight = np.exp(sharpness * (sim.astype(np.float64) - sim[:, :1].astype(np.float64)))
     weight[sim == -np.inf] = 0.0
     return weight
+
+
+def vote_probability(votes: Any, total: Any, share: Any, kappa: float) -> F64:
+    """Return q(y|x) = (votes + κ share) / (total + κ) of one class, from its votes, all votes and its share."""
+    q: F64 = (votes + kappa * share) / (total + kappa)
+    return q
 
 
 def vote_shares(
@@ -45,8 +53,7 @@ def vote_shares(
     vote = np.where(real, 1.0 if weight is None else weight, 0.0)
     cell = np.arange(n)[:, None] * classes + label[np.where(real, neighbor, 0)]
     votes = np.bincount(cell.ravel(), weights=vote.ravel(), minlength=n * classes).reshape(n, classes)
-    q = (votes + kappa * shares) / (vote.sum(axis=1) + kappa)[:, None]
-    return q, shares
+    return vote_probability(votes, vote.sum(axis=1)[:, None], shares, kappa), shares
 
 
 def _check(neighbor: I64, label: I64, classes: int, kappa: float) -> None:

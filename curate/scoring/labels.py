@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 
 from curate.errors import UsageError
 from curate.recipe import ScoreTable
-from curate.scoring.knn_labels import vote_weights
+from curate.scoring.knn_labels import vote_probability, vote_weights
 from curate.scoring.moments import ClassMoments, principal_axes
 from curate.scoring.nearest import nearest
 from curate.scoring.pairs import spread
@@ -55,7 +55,9 @@ class LabelModel:
         dims = max(1, min(table.label_dims, moments.xx.shape[0], int(n) // 4))
         axes = principal_axes(moments.xx / n - np.outer(centre, centre), dims)
         scatter = axes.T @ within @ axes
-        floor = max(float(np.trace(scatter)) / dims, 1e-12)
+        # Rows that do not vary inside their classes leave rounding noise, which may even be negative.
+        noise = 1e-10 * max(float(np.trace(moments.xx)) / n, 1.0)
+        floor = max(float(np.trace(scatter)) / dims, noise)
         scatter = (1 - self._shrink) * scatter + self._shrink * floor * np.eye(dims)
         factor = cholesky((scatter + scatter.T) / 2, lower=True)
         self._centre = centre
@@ -152,7 +154,7 @@ class _Votes:
     def bits(self, label: I64 | int, share: F64 | float) -> F64:
         """Return -log2 q_vote(label), (m,); share: the class's share, which counts as _KAPPA votes."""
         votes = np.where(self.label == np.reshape(label, (-1, 1)), self.weight, 0.0).sum(axis=1)
-        bits: F64 = -np.log2((votes + _KAPPA * share) / (self.weight.sum(axis=1) + _KAPPA))
+        bits: F64 = -np.log2(vote_probability(votes, self.weight.sum(axis=1), share, _KAPPA))
         return bits
 
 

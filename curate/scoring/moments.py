@@ -9,6 +9,8 @@ from scipy.linalg import eigh
 
 from curate_kernels.arrays import F32, F64, I64
 
+_TILE = 8192  # rows taken to float64 at a time
+
 
 @dataclass(slots=True)
 class PairMoments:
@@ -93,6 +95,14 @@ class ClassMoments:
     def from_arrays(cls, arrays: dict[str, F64]) -> ClassMoments:
         """Return the sums that `arrays()` gave."""
         return cls(arrays["count"].copy(), arrays["x"].copy(), arrays["xx"].copy())
+
+
+def class_sums(x: F32, label: I64, classes: int) -> ClassMoments:
+    """Return the sums over rows x (n, p) with label (n,) in 0 … classes-1, a few thousand rows at a time."""
+    moments = ClassMoments.zeros(x.shape[1])
+    for low in range(0, x.shape[0], _TILE):
+        moments.add(x[low : low + _TILE], label[low : low + _TILE], classes)
+    return moments
 
 
 def principal_axes(covariance: F64, dims: int) -> F64:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curate.errors import UsageError
+from curate.processor import has_bfloat16_units
 from curate_kernels.arrays import B1, F32, I64, as_rows
 from curate_kernels.density import recheck_topk
 from curate_kernels.topk import push_topk
@@ -95,10 +94,3 @@ def _hide_self(sim: F32, start: int, base: int) -> None:
     """Set the similarity of query start + i to row base + j = start + i to -inf."""
     row = np.arange(max(start, base), min(start + sim.shape[0], base + sim.shape[1]))
     sim[row - start, row - base] = -np.inf
-
-
-@cache
-def has_bfloat16_units() -> bool:
-    """Return whether the processor multiplies bfloat16 faster than float32 (x86: AVX512_BF16 or AMX); Linux only."""
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(flag in flags.read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import brentq
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from curate.errors import UsageError
 from curate.scoring.moments import ClassMoments
@@ -138,12 +138,3 @@ def difficulty(p: F64, label: I64) -> dict[str, F32]:
     bits = -(p * np.log2(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
     columns = {"el2n": el2n, "margin": own - others.max(axis=1), "entropy": bits, "confidence": own}
     return {name: value.astype(np.float32) for name, value in columns.items()}
-
-
-def surprise_bits(score: F64, label: I64, sharpness: float) -> F64:
-    """Return -log2 softmax(sharpness · score) of each row's label, (m,) float64 bits: higher means harder.
-
-    The logarithm is taken before rounding, so rows that are surely wrong keep their order.
-    """
-    bits: F64 = -log_softmax(sharpness * score, axis=1)[np.arange(label.size), label] / np.log(2.0)
-    return bits

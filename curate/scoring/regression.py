@@ -16,7 +16,7 @@ from curate.errors import UsageError
 from curate.recipe import ScoreTable
 from curate.scoring.gaussian import LinearGaussian, best_ridge, pair_sums, principal_components
 from curate.scoring.labels import LabelModel
-from curate.scoring.moments import ClassMoments
+from curate.scoring.moments import class_sums
 from curate_kernels.arrays import B1, F32, F64, I64, as_rows
 
 Kind = Literal["auto", "numeric", "categorical"]
@@ -102,9 +102,7 @@ def _categorical(x: F32, values: list[Any], name: str, table: ScoreTable) -> tup
         raise UsageError(
             f"column {name!r} has {count} different values; above {MAX_CLASSES} it holds ids or free text, not classes"
         )
-    moments = ClassMoments.zeros(x.shape[1])
-    moments.add(x, label, count)
-    model = LabelModel(moments, table)
+    model = LabelModel(class_sums(x, label, count), table)
     seen: B1 = np.ones(label.size, dtype=np.bool_)
     columns = model.score(model.project(x), label, seen)
     return columns["s0_label"].astype(np.float64), columns["s1_label"].astype(np.float64)

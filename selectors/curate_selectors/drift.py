@@ -47,14 +47,6 @@ class Drift:
         corrected: F32 = (gain * np.exp(np.interp(np.log1p(size), self.log_size, self.log_ratio))).astype(np.float32)
         return corrected
 
-    @property
-    def dimension(self) -> float:
-        """Intrinsic dimension that the shrinking tells: minus one over the slope; infinite where nothing shrinks."""
-        if self.log_size.size < 2:
-            return float("inf")
-        slope = float(np.polyfit(self.log_size, self.log_ratio, 1)[0])
-        return 1.0 / slope if slope > 0 else float("inf")
-
 
 def sample_rows(n: int, most: int = 4096) -> I64:
     """Return at most `most` row numbers, evenly spread over 0 … n-1."""

@@ -123,10 +123,16 @@ def gains_now(x: F32, at: I64, k: int) -> F32:
             own = np.flatnonzero((rows >= base) & (rows < base + _TILE))
             sim[own, rows[own] - base] = -np.inf
             push_topk(sim, alive[: sim.shape[1]], base, top, found)
-        known = np.isfinite(top)
-        near = np.where(known, 1.0 - top, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-        out[start : start + _BLOCK] = np.where(known.any(axis=1), near, 1.0)
+        out[start : start + _BLOCK] = mean_distance(top)
     return out
+
+
+def mean_distance(similarity: F32) -> F32:
+    """Return the gain (b,) of rows with these similarities (b, k) to their nearest, -inf padding; 1 where all is."""
+    known = np.isfinite(similarity)
+    total = np.where(known, 1.0 - similarity, 0.0).sum(axis=1)
+    gain: F32 = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), 1.0).astype(np.float32)
+    return gain
 
 
 def _inclusion(weight: F64, count: int) -> F32:

@@ -235,11 +235,14 @@ def test_a_label_that_only_a_forgotten_row_had_is_gone(tmp_path: Path) -> None:
     assert Pool.open(tmp_path / "pool").state()["classes"] == ["common", "", "new"]
 
 
-def test_copies_in_equal_bytes_go_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [{"keys": ["b.jpg"]}, {"url_domains": ["bad.example"]}])
+def test_copies_in_equal_bytes_go_too(named: dict[str, list[str]], tmp_path: Path) -> None:
     data = jpeg(picture(1)[0])
-    source = write_folder(tmp_path / "s", {"a.jpg": data, "b.jpg": data, "c.jpg": jpeg(picture(2)[0])})
+    files = {"a.jpg": data, "b.jpg": data, "c.jpg": jpeg(picture(2)[0])}
+    table = "file_name,url\na.jpg,https://good.example/a\nb.jpg,https://bad.example/b\nc.jpg,https://good.example/c\n"
+    source = write_folder(tmp_path / "s", files | {"metadata.csv": table.encode()})
     curate.grow(source, tmp_path / "pool", options=SMALL)
-    assert curate.forget(tmp_path / "pool", keys=["b.jpg"], refill=True).forgotten == 2
+    assert curate.forget(tmp_path / "pool", **named, refill=True).forgotten == 2
     assert Pool.open(tmp_path / "pool").frame(["key"])["key"].to_list() == ["c.jpg"]
 
 

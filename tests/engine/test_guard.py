@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import jpeg, picture, write_folder
+from PIL import Image
 
 import curate
 from curate.engine.guard import Guard
@@ -66,15 +67,19 @@ def test_an_evaluation_set_without_images_is_a_named_error(tmp_path: Path) -> No
 
 
 def test_a_leak_does_not_come_in_when_its_twin_leaves(tmp_path: Path) -> None:
-    options = SMALL | {"dedup": {"epsilon": 0.1}}
-    curate.grow(images(tmp_path / "s", range(6)), tmp_path / "pool", options=options)
-    copy = write_folder(tmp_path / "t", {"copy.jpg": jpeg(picture(3)[0], 85)})
-    test = write_folder(tmp_path / "test", {"same.jpg": jpeg(picture(3)[0], 85)})
-    done = curate.grow(copy, tmp_path / "pool")
-    assert done.refused == {"near_duplicate": 1}
-    curate.grow(copy, tmp_path / "pool", guard=[test])
-    curate.forget(tmp_path / "pool", keys=["03.jpg"], refill=True)
-    assert decisions(tmp_path / "pool")["copy.jpg"][1] == "eval_leak"
+    """A row between a kept one and an evaluation image, near to both, which are far from each other."""
+    kept, other = picture(3)[0], picture(10)[0]
+    between, test = (jpeg(Image.blend(kept, other, share)) for share in (0.15, 0.3))
+    options = SMALL | {"dedup": {"epsilon": 0.12}}
+    guard = [write_folder(tmp_path / "test", {"e.jpg": test})]
+    curate.grow(write_folder(tmp_path / "s", {"kept.jpg": jpeg(kept)}), tmp_path / "pool", options=options, guard=guard)
+    curate.grow(write_folder(tmp_path / "t", {"between.jpg": between}), tmp_path / "pool")
+    assert decisions(tmp_path / "pool")["kept.jpg"][0] == "admit"
+    assert decisions(tmp_path / "pool")["between.jpg"][1] == "near_duplicate"
+    curate.forget(tmp_path / "pool", keys=["kept.jpg"], refill=True)
+    decision, reason, detail = decisions(tmp_path / "pool")["between.jpg"]
+    assert (decision, reason) == ("refuse", "eval_leak")
+    assert "test:e.jpg" in detail
 
 
 def test_a_guard_that_cannot_be_opened_leaves_no_pool(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from curate.errors import UsageError
-from curate.scoring.density import inclusion, intrinsic_dim, kde, knn_density, knn_log_density, median_distance
+from curate.scoring.density import inclusion, kde, knn_density, median_distance
 from curate.scoring.nearest import nearest
 from curate.scoring.race import Race
 
@@ -213,24 +213,6 @@ def test_median_distance_by_hand() -> None:
 def test_neighbour_densities_by_hand() -> None:
     sim = np.float32([[0.9, 0.5], [0.8, -np.inf], [-np.inf, -np.inf]])
     np.testing.assert_allclose(knn_density(sim), [0.7, 0.8, -1.0], rtol=1e-6)
-    expected = [np.log(2) - 3 * np.log(1.0), -3 * np.log(np.sqrt(0.4)), -3 * np.log(2)]
-    np.testing.assert_allclose(knn_log_density(sim, 3.0), expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("dim", [2, 5])
-def test_intrinsic_dimension_is_found(dim: int) -> None:
-    rng = np.random.default_rng(0)
-    x = np.zeros((3000, 20), dtype=np.float32)
-    x[:, : dim + 1] = unit(rng.standard_normal((3000, dim + 1)))
-    sim, _ = nearest(x, k=10, exclude_self=True)
-    assert intrinsic_dim(sim) == pytest.approx(dim, rel=0.1)
-
-
-def test_intrinsic_dimension_of_nothing_is_zero() -> None:
-    assert intrinsic_dim(np.ones((4, 3), dtype=np.float32)) == 0.0
-    assert intrinsic_dim(np.zeros((0, 3), dtype=np.float32)) == 0.0
-    assert intrinsic_dim(np.float32([[0.5, -np.inf]])) == 0.0
-    assert np.isfinite(knn_log_density(np.ones((4, 3), dtype=np.float32), 5.0)).all()
 
 
 def test_neighbour_density_agrees_with_the_kernel_sum() -> None:
@@ -238,7 +220,6 @@ def test_neighbour_density_agrees_with_the_kernel_sum() -> None:
     sim, _ = nearest(x, k=10, exclude_self=True)
     dense = kde(x, bandwidth=0.3, exclude_self=True)
     assert spearmanr(knn_density(sim), dense)[0] > 0.8
-    assert spearmanr(knn_log_density(sim, intrinsic_dim(sim)), dense)[0] > 0.8
 
 
 # --- chances of being drawn

@@ -355,3 +355,14 @@ def test_no_class_one_class_and_equal_scores_are_calibrated() -> None:
     found = calibrate_classes({0: observed}, 0.05, 0.0)[0]
     assert (observed.scores[~wrong] < found.value).mean() == pytest.approx(0.05, abs=0.02)
     assert {type(value) for value in found.as_dict().values()} == {float}
+
+
+def test_classes_without_any_spread_are_told_apart(rng: np.random.Generator) -> None:
+    """Equal rows leave a scatter of rounding noise, which must not be inverted as it is."""
+    label = np.repeat(np.arange(3), 50)
+    image = rng.normal(size=(3, 24)).astype(np.float32)[label] / 3
+    wrong = label.copy()
+    wrong[0] = 1
+    s1 = label_information(image, wrong, ScoreTable())["s1_label"]
+    assert np.isfinite(s1).all()
+    assert s1[0] == s1.max() > 1

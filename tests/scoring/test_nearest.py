@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from curate.errors import UsageError
+from curate.processor import has_bfloat16_units
 from curate.scoring import nearest as module
-from curate.scoring.nearest import has_bfloat16_units, nearest
+from curate.scoring.nearest import nearest
 
 PRODUCTS = ["float32", "bfloat16"]
 

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from curate.errors import UsageError
 from curate.scoring.moments import ClassMoments
-from curate.scoring.probe import RIDGES, RidgeProbe, difficulty, surprise_bits
+from curate.scoring.probe import RIDGES, RidgeProbe, difficulty
 
 
 def sums(x: np.ndarray, label: np.ndarray, classes: int) -> ClassMoments:
@@ -102,11 +102,6 @@ def test_scores_by_hand() -> None:
     np.testing.assert_allclose(columns["margin"], [0.25, -0.25, 1.0], rtol=1e-6)
     np.testing.assert_allclose(columns["entropy"], [1.5, 1.5, 0.0], rtol=1e-6)
     np.testing.assert_allclose(columns["confidence"], [0.5, 0.25, 1.0], rtol=1e-6)
-
-
-def test_surprise_keeps_its_order_where_probabilities_round_to_zero() -> None:
-    bits = surprise_bits(np.array([[0.0, 1.0], [0.0, 2.0]]), np.array([0, 0]), 1e4)
-    np.testing.assert_allclose(bits, [1e4 / np.log(2), 2e4 / np.log(2)], rtol=1e-9)
 
 
 def test_wrong_labels_are_hard() -> None:
