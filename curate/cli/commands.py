@@ -13,6 +13,7 @@ import typer
 
 from curate.cli.app import app
 from curate.cli.show import AsJson, answer, draw, progress_bar
+from curate.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def grow(
     }
     options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
     if not follow and (metrics_port is not None or every != 10.0):
-        raise _usage("--every and --metrics-port mean something with --follow only")
+        raise UsageError("--every and --metrics-port mean something with --follow only")
     if follow:
         settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
         _follow(sources, pool, settings, every, metrics_port, as_json)
@@ -69,18 +70,11 @@ def grow(
     answer(dataclasses.asdict(done), as_json, _grown)
 
 
-def _usage(text: str) -> Exception:
-    from curate.errors import UsageError
-
-    return UsageError(text)
-
-
 def _follow(
     sources: list[str], pool: Path, settings: dict[str, Any], every: float, port: int | None, as_json: bool
 ) -> None:
     """Grow until SIGINT or SIGTERM, which is how it is meant to end; print each round."""
     from curate.engine.follow import follow
-    from curate.errors import UsageError
 
     if len(sources) != 1:
         raise UsageError(f"--follow takes one folder, and {len(sources)} sources were given")
@@ -135,8 +129,6 @@ def _setting(text: str) -> tuple[str, Any]:
     """Return KEY and VALUE of KEY=VALUE; numbers and true/false are what they look like, all else is text."""
     key, equals, value = text.partition("=")
     if not key or not equals:
-        from curate.errors import UsageError
-
         raise UsageError(f"--set {text!r} is not understood; write KEY=VALUE")
     try:
         parsed = json.loads(value)
@@ -200,8 +192,6 @@ def _lines(path: Path | None) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        from curate.errors import UsageError
-
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.errors import PoolError
 
-FORMAT = [1, 0]
+FORMAT = [2, 0]
 
 
 @dataclass(slots=True)
@@ -82,8 +82,12 @@ class State:
     def from_dict(cls, value: dict[str, Any]) -> State:
         """Return the state of a JSON value. Raises PoolError for a format that this version does not know."""
         value = dict(value)
-        if value.pop("format", [0, 0])[0] != FORMAT[0]:
-            raise PoolError("the pool's state has a format that this version of curate does not know; upgrade curate")
+        found = value.pop("format", [0, 0])
+        if found[0] != FORMAT[0]:
+            other = (
+                "a newer version of curate: upgrade" if found[0] > FORMAT[0] else "an older version: grow a new pool"
+            )
+            raise PoolError(f"the pool's state has format {found[0]}, and {FORMAT[0]} is known here; it is of {other}")
         return cls(
             **value
             | {

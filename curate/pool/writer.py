@@ -119,7 +119,6 @@ class Writer:
         """Commit a batch's rows together with the state that they lead to."""
         import lance
 
-        rows = rows.select([name for name in rows.column_names if name in pool.columns])  # a pool of an older version
         admitted = sum(decision == "admit" for decision in rows.column("decision").to_pylist())
         properties = self._properties(state, {"what": "batch", "rows": rows.num_rows, "admitted": admitted})
         dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties=properties)

@@ -17,7 +17,8 @@ from PIL import Image
 import curate
 import curate.manifest
 import curate.samples
-from curate.errors import PoolLockedError, PoolMismatchError, SourceError, UsageError
+from curate.engine.state import State
+from curate.errors import PoolError, PoolLockedError, PoolMismatchError, SourceError, UsageError
 from curate.pool import Writer
 
 SMALL = {"limits": {"batch_size": 16}, "clean": {"captions": False, "labels": False}}
@@ -336,3 +337,9 @@ def test_a_source_without_samples_is_said(tmp_path: Path, caplog: pytest.LogCapt
     done = curate.grow(empty, tmp_path / "pool")
     assert (done.seen, done.total["rows"]) == (0, 0)
     assert f"no samples in {empty}" in caplog.text
+
+
+@pytest.mark.parametrize(("major", "told"), [(1, "older version"), (3, "upgrade")])
+def test_a_pool_of_another_format_is_a_named_error(major: int, told: str) -> None:
+    with pytest.raises(PoolError, match=told):
+        State.from_dict({"format": [major, 0]})
