@@ -117,7 +117,7 @@ def test_refused_rows_keep_their_embeddings(mixed: tuple[Path, pl.DataFrame]) ->
 
 
 def test_the_first_gain_is_one_and_later_ones_are_distances(mixed: tuple[Path, pl.DataFrame]) -> None:
-    gains = mixed[1].filter(pl.col("decision") == "admit")["gain"].to_numpy()
+    gains = mixed[1].filter(pl.col("decision") == "admit")["gain_arrival"].to_numpy()
     assert gains[0] == 1.0
     assert ((gains[1:] > 0) & (gains[1:] < 1)).all()
 
