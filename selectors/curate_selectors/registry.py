@@ -1,54 +1,19 @@
-"""Every method by name. A literal table: nothing is imported until a method is made."""
+"""Every method by name. Each family keeps its own table."""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
+from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError, UnknownSelectorError
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the table: where the class is, what it needs (`embeddings`, `labels`, `gain`), and who wrote it."""
-
-    target: str
-    kind: tuple[Literal["stream", "subset"], ...]
-    needs: tuple[str, ...]
-    paper: str
-    summary: str
-
-
+FAMILIES = ("streaming", "information", "quality", "pairs", "coverage", "training", "balance")
 METHODS: dict[str, Entry] = {
-    "infogrowth": Entry(
-        "curate_selectors.infogrowth:InfoGrowth",
-        ("stream", "subset"),
-        ("gain or embeddings",),
-        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
-        "Sampling without replacement by information gain: mean distance to the k nearest kept, drift corrected.",
-    ),
-    "infogrowth-reference": Entry(
-        "curate_selectors.infogrowth:InfoGrowthReference",
-        ("subset",),
-        ("gain or embeddings",),
-        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
-        "As published: sampling by the gain that each sample had when it arrived.",
-    ),
-    "kcenter": Entry(
-        "curate_selectors.kcenter:KCenter",
-        ("subset",),
-        ("embeddings",),
-        "Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5; Sener & Savarese, ICLR 2018, arXiv:1708.00489",
-        "Farthest-point traversal: each pick is the candidate farthest from all earlier picks.",
-    ),
-    "random": Entry(
-        "curate_selectors.uniform:Random",
-        ("subset",),
-        (),
-        "baseline",
-        "Uniform sampling without replacement: the baseline that every method must beat.",
-    ),
+    name: row
+    for family in FAMILIES
+    for name, row in importlib.import_module(f"curate_selectors.{family}").METHODS.items()
 }
 
 

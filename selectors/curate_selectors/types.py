@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -58,13 +58,19 @@ class Decision:
 class Candidates:
     """What a subset selector chooses from (n candidates in a fixed order).
 
-    x: (n, d) float32 unit rows, or None for methods that need no embeddings
-    label: (n,) int64, -1 unknown, or None; scores: named (n,) float32 columns
+    x: (n, d) float32 unit rows, or None for methods that need no embeddings; text: (n, t), zero rows without a caption
+    target: (m, d) float32 unit rows of what the subset shall serve, or None
+    label, group: (n,) int64, -1 unknown, or None; captions: n texts, or None
+    scores: named (n,) float32 columns
     """
 
     n: int
     x: F32 | None = None
+    text: F32 | None = None
+    target: F32 | None = None
     label: I64 | None = None
+    group: I64 | None = None
+    captions: Sequence[str | None] | None = None
     scores: Mapping[str, F32] = field(default_factory=dict)
 
 
