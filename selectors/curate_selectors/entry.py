@@ -11,8 +11,9 @@ class Entry:
     """Where a method is, what it reads, who wrote it.
 
     target: `module:Class`; kind: which protocols it meets
-    needs: fields of `Candidates` (`embeddings` for x, `text`, `captions`, `labels`, `groups`, `target`), `score:NAME` for
-        a column of `scores` that NAME of `curate methods --scores` computes, `a or b` where either will do
+    needs: fields of `Candidates` (`embeddings` for x, `text`, `captions`, `labels`, `groups`, `target`);
+        `score:NAME` for `scores["NAME"]`, which that score of `curate methods --scores` computes;
+        `a or b` where either will do
     nested: a smaller selection is a prefix of a larger one
     """
 
