@@ -47,7 +47,7 @@ class DedupTable:
     match: str = _key("pair", "`pair`: a captioned sample duplicates only one whose caption is the same too; `image`")
     epsilon: float = _key(0.0, "near-duplicate distance of images, 1 - cosine; 0: the encoder's calibrated one", 0, 2)
     epsilon_text: float = _key(0.0, "distance below which two captions are the same; 0: the encoder's own", 0, 2)
-    phash: int = _key(4, "most bits in which perceptual hashes of look-alikes differ; -1: hashes do not matter", -1, 64)
+    phash: int = _key(2, "most bits in which perceptual hashes of look-alikes differ; -1: hashes do not matter", -1, 64)
     epsilon_phash: float = _key(0.0, "near-duplicate distance of look-alikes; 0: three times that of others", 0, 2)
     keep: str = _key(
         "first",

@@ -29,7 +29,7 @@ def twins(rows: pl.DataFrame) -> dict[str, str]:
     return {key: name[twin] for key, twin in rows.select("key", "duplicate_of").iter_rows() if twin}
 
 
-@pytest.mark.parametrize(("bits", "refused"), [(4, ["1_half", "2_grey"]), (-1, [])])
+@pytest.mark.parametrize(("bits", "refused"), [(2, ["1_half", "2_grey"]), (-1, [])])
 def test_a_smaller_and_a_grey_copy_are_found_by_their_hash(tmp_path: Path, bits: int, refused: list[str]) -> None:
     image = picture(3)[0].resize((192, 192))
     files = {
