@@ -38,6 +38,7 @@ bench: $(STAMP) ## speed as ratios to named baselines
 docs: $(STAMP) ## regenerate the generated documents
 	$(BIN)/python -m curate.recipe > docs/recipe.md
 	$(BIN)/python -m curate.scores.registry > docs/scores.md
+	$(BIN)/python -m curate_selectors.registry > docs/methods.md
 
 clean: ## remove what was built
 	rm -rf $(VENV) curate-demo dist build .mypy_cache .ruff_cache .pytest_cache

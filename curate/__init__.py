@@ -34,12 +34,16 @@ if TYPE_CHECKING:
     from curate.scores.arrays import score as score
     from curate.scores.pools import score_pool as score_pool
     from curate.scores.registry import list_scores as list_scores
+    from curate.selection import Constraints as Constraints
+    from curate.selection import Quota as Quota
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
     from curate_selectors.registry import methods as methods
 
 _LAZY = {
+    "Constraints": "curate.selection",
     "Pool": "curate.pool",
+    "Quota": "curate.selection",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
     "forget": "curate.engine.forget",
@@ -58,7 +62,9 @@ _LAZY = {
     "why": "curate.engine.explain",
 }
 __all__ = [
+    "Constraints",
     "Pool",
+    "Quota",
     "Recipe",
     "__version__",
     "diff",

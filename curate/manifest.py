@@ -17,7 +17,7 @@ from curate.errors import ManifestError
 from curate.files import atomic_write
 from curate.version import __version__
 
-FORMAT = [1, 0]
+FORMAT = [1, 1]
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
 

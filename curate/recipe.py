@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 from curate.errors import RecipeError
 from curate.files import digest
+from curate.recipe_lines import line_of
+from curate.select_table import SelectTable, check_select
 
 
 def _key(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
@@ -93,15 +94,6 @@ class GainTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelectTable:
-    """Defaults of `curate select --recipe`; many selections come from one pool."""
-
-    method: str = _key("infogrowth", "selector; `curate methods` lists them")
-    budget: str = _key("10%", "a share (5%), a count (500) or bytes (2GB)")
-    seed: int = _key(0, "seed of the selector", 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsTable:
     """Bounds on what a run may take."""
 
@@ -165,7 +157,7 @@ def load_recipe(path: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
     except RecipeError as error:
-        raise RecipeError(f"recipe {path}{_line(text, error)}: {error}") from error
+        raise RecipeError(f"recipe {path}{line_of(text, str(error))}: {error}") from error
 
 
 def recipe_from_dict(tables: dict[str, Any]) -> Recipe:
@@ -191,7 +183,12 @@ def _build(tables: dict[str, Any]) -> Recipe:
             f"limits.max_kept is {recipe.limits.max_kept}; it must be 0 or at least two batches"
             f" ({2 * recipe.limits.batch_size})"
         )
+    check_select(recipe.select)
     return recipe
+
+
+def _default(key: dataclasses.Field[Any]) -> Any:
+    return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
 
 
 def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +197,7 @@ def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
     for key, given in values.items():
         if key not in fields:
             raise RecipeError(f"unknown key {table}.{key}; [{table}] has: {', '.join(fields)}")
-        wanted = type(fields[key].default)
+        wanted = type(_default(fields[key]))
         whole = wanted is float and type(given) is int and abs(given) < 2**53
         value = checked[key] = float(given) if whole else given
         if type(value) is not wanted or (type(value) is float and not math.isfinite(value)):
@@ -212,26 +209,6 @@ def _checked(table: str, kind: Any, values: dict[str, Any]) -> dict[str, Any]:
                 f"{table}.{key} is {value!r}; it must be at least {low}" + (f" and at most {high}" if high else "")
             )
     return checked
-
-
-def _line(text: str, error: RecipeError) -> str:
-    """Return `, line N` of the table or key that an error's message names, or nothing."""
-    match = re.search(r"\[([\w-]+)\]|([\w-]+)\.([\w-]+)", str(error))
-    if match is None:
-        return ""
-    table, key = match[1] or match[2], match[3]
-    if str(error).startswith("unknown table"):
-        key = None
-    inside = False
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*[\"']?([\w-]+)[\"']?\s*(?:\.\s*[\"']?([\w-]+))?", line)
-        if header:
-            inside = header[1] == table
-            if inside and header[2] == key:
-                return f", line {number}"
-        elif (inside and key and re.match(rf"\s*[\"']?{key}[\"']?\s*=", line)) or re.match(rf"\s*{table}\b", line):
-            return f", line {number}"
-    return ""
 
 
 def recipe_reference() -> str:
@@ -255,8 +232,9 @@ def recipe_reference() -> str:
             "|---|---|---|---|",
         ]
         for f in dataclasses.fields(kind):
-            default = f'"{f.default}"' if isinstance(f.default, str) else str(f.default).lower()
-            lines.append(f"| `{f.name}` | {type(f.default).__name__} | `{default}` | {f.metadata['help']} |")
+            value = _default(f)
+            default = f'"{value}"' if isinstance(value, str) else str(value).lower()
+            lines.append(f"| `{f.name}` | {type(value).__name__} | `{default}` | {f.metadata['help']} |")
     return "\n".join(lines) + "\n"
 
 

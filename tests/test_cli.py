@@ -49,7 +49,7 @@ def test_select_writes_a_manifest_and_says_so(grown: tuple[Path, dict[str, objec
     base, _ = grown
     done = curate("select", base / "pool", "--method", "kcenter", "--budget", "5", "--out", base / "m", "--json")
     answer = json.loads(done.stdout)
-    assert set(answer) == {"manifest", "method", "selected", "candidates", "bytes", "seconds"}
+    assert set(answer) == {"manifest", "method", "selected", "candidates", "bytes", "nested", "seconds"}
     assert (answer["method"], answer["selected"]) == ("kcenter", 5)
     assert Path(answer["manifest"]).is_file()
     info = json.loads(curate("info", base / "m", "--json").stdout)
@@ -70,8 +70,10 @@ def test_why_explains_a_refusal(grown: tuple[Path, dict[str, object]]) -> None:
 
 def test_methods_lists_every_selector() -> None:
     rows = json.loads(curate("methods", "--json").stdout)
-    assert [row["name"] for row in rows] == ["infogrowth", "infogrowth-reference", "kcenter", "random"]
-    assert all(set(row) == {"name", "kind", "paper", "needs", "summary"} for row in rows)
+    names = [row["name"] for row in rows]
+    assert names == sorted(names)
+    assert {"infogrowth", "infogrowth-reference", "kcenter", "random", "default"} <= set(names)
+    assert all(set(row) == {"name", "kind", "nested", "paper", "needs", "summary"} for row in rows)
 
 
 @pytest.mark.parametrize("command", [["info"], ["why", "00.jpg"], ["methods"]])

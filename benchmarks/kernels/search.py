@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.paired import Ratio, paired
 from curate.neighbors import Found, KeptIndex
 from curate_kernels.arrays import F32, unit_rows
-from curate_selectors.kcenter import KCenter
+from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.types import Candidates
 
 

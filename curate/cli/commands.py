@@ -154,17 +154,41 @@ def select(
     source: Annotated[
         str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
     ] = "admitted",
+    params: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the method, KEY=VALUE. Repeatable.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
+    ] = None,
+    least: Annotated[
+        list[str] | None,
+        typer.Option("--min", help="COLUMN=N, COLUMN:VALUE=N: at least N rows of a value. Repeatable."),
+    ] = None,
+    most: Annotated[
+        list[str] | None, typer.Option("--max", help="COLUMN=N, COLUMN:VALUE=N: at most N rows of a value. Repeatable.")
+    ] = None,
+    keep: Annotated[str | None, typer.Option(help="A file of keys or uids: rows that must be in.")] = None,
+    drop: Annotated[str | None, typer.Option(help="A file of keys or uids: rows that must be out.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of what belongs together (patient, lesion).")] = None,
+    group_rule: Annotated[
+        str | None, typer.Option(help="`whole`: never split a group; `at-most:3`: none counts oftener.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""
     from curate.recipe import Recipe, load_recipe
     from curate.selection import select_from_pool
+    from curate.selection.settings import quota_tables, settings
 
-    given = {"method": method, "budget": budget, "seed": seed}
-    chosen = (load_recipe(recipe) if recipe else Recipe()).replace(
-        {"select": {key: value for key, value in given.items() if value is not None}}
-    )
-    done = select_from_pool(pool, out, candidates=source, **chosen.as_dict()["select"])
+    base = load_recipe(recipe) if recipe else Recipe()
+    given: dict[str, Any] = {"method": method, "budget": budget, "seed": seed, "target": target}
+    given |= {"keep": keep, "drop": drop, "group": group, "group_rule": group_rule}
+    if least or most:
+        given["constraint"] = [*base.select.constraint, *quota_tables(least or [], most or [])]
+    other = method not in (None, base.select.method)  # a recipe's parameters are those of its own method
+    given["params"] = ({} if other else base.select.params) | dict(_setting(text) for text in params or [])
+    chosen = base.replace({"select": {key: value for key, value in given.items() if value is not None}})
+    done = select_from_pool(pool, out, candidates=source, **settings(chosen.select))
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])
 
 

@@ -66,10 +66,11 @@ def methods(
         return
     from rich.table import Table
 
-    table = Table("method", "kind", "needs", "summary", "paper", box=None, header_style="bold")
+    table = Table("method", "kind", "nested", "needs", "summary", "paper", box=None, header_style="bold")
     for row in rows:
         needs = ", ".join(row["needs"]) or "nothing"
-        table.add_row(row["name"], ", ".join(row["kind"]), needs, row["summary"], row["paper"])
+        nested = "yes" if row["nested"] else "no"
+        table.add_row(row["name"], ", ".join(row["kind"]), nested, needs, row["summary"], row["paper"])
     console(False).print(table)
 
 

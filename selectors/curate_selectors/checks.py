@@ -1,25 +1,69 @@
-"""The conformance suite: what every subset selector must satisfy, whoever wrote it."""
+"""The conformance suite: what every subset selector must satisfy, whoever wrote it.
+
+    for check in subset_checks():
+        check(lambda: MyMethod(), ENTRY)
+
+Each check makes the method anew and raises AssertionError where it fails. The data hold all that the entry's needs
+name, and more: embeddings, captions and theirs, labels, groups, a target set, scores.
+"""
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from curate_kernels.arrays import F32, unit_rows
+from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError
 from curate_selectors.protocols import SubsetSelector
 from curate_selectors.types import Candidates, Selection
 
 Make = Callable[[], SubsetSelector]
+Check = Callable[[Make, Entry], None]
+
+_LARGE, _LARGE_COUNT = 5000, 40
+_MEMORY = 64 << 20  # bytes; a dense similarity of _LARGE rows takes 100 MB
 
 
 def _rows(n: int, d: int = 8, seed: int = 0) -> F32:
     return unit_rows(np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32))
 
 
-def _data(x: F32) -> Candidates:
-    return Candidates(n=x.shape[0], x=x, label=np.arange(x.shape[0], dtype=np.int64) % 3)
+def candidates(x: F32, made: Any, entry: Entry) -> Candidates:
+    """Return candidates with rows x (n, d) and everything else that a method with this entry may read, made up."""
+    n, d = x.shape
+    rng = np.random.default_rng(7)
+    words = [f"a {('red', 'green', 'small')[i % 3]} {('cat', 'dog', 'house', 'car')[i % 4]} no {i}" for i in range(n)]
+    return Candidates(
+        n=n,
+        x=x,
+        text=unit_rows(rng.normal(size=(n, d)).astype(np.float32)),
+        target=unit_rows(rng.normal(size=(9, d)).astype(np.float32)),
+        target_label=np.arange(9, dtype=np.int64) % 3,
+        label=np.arange(n, dtype=np.int64) % 3,
+        group=np.arange(n, dtype=np.int64) // 4,
+        captions=words,
+        scores={name: rng.uniform(0.05, 0.95, size=(n,)).astype(np.float32) for name in score_names(made, entry)},
+    )
+
+
+def score_names(made: Any, entry: Entry) -> list[str]:
+    """Return the names of the scores that a method's entry names, with `{PARAMETER}` as the method has it."""
+    values = {f.name: getattr(made, f.name) for f in fields(made)} if is_dataclass(made) else {}
+    words = [word.format_map(values) for need in entry.needs for word in need.split(" or ")]
+    # What is read where it is at hand (`?`), and `gain`, which the online rule measures, a method can do without.
+    scores = {word for word in words if word.startswith("score:") and not word.endswith("?")}
+    return sorted({word.removeprefix("score:") for word in scores} - {""})
+
+
+def _data(make: Make, entry: Entry, x: F32) -> Candidates:
+    return candidates(x, make(), entry)
 
 
 def _require(holds: bool, what: str) -> None:
@@ -33,68 +77,167 @@ def _valid(chosen: Selection, n: int, count: int) -> None:
     _require(np.unique(chosen.index).size == count, "no row is chosen twice")
     _require(count == 0 or (chosen.index.min() >= 0 and chosen.index.max() < n), "every index is a candidate")
     for column in (chosen.gain, chosen.weight, chosen.probability):
+        _require(column.dtype == np.float32, "columns are float32")
         _require(column.shape == (count,) and bool(np.isfinite(column).all()), "columns are finite, one per pick")
+    _require(bool((chosen.weight >= 0).all()), "weights are not negative")
+    _require(bool(((chosen.probability > 0) & (chosen.probability <= 1)).all()), "probabilities lie in (0, 1]")
 
 
-def check_counts(make: Make) -> None:
-    """Every count from none to all is met exactly, on one row and on many."""
+def _same(one: Selection, other: Selection, what: str) -> None:
+    _require(bool(np.array_equal(one.index, other.index)), what)
+
+
+def check_counts(make: Make, entry: Entry) -> None:
+    """Every count from none to all is met exactly, on no row, on one and on many."""
     for n in (0, 1, 2, 37):
         for count in sorted({0, n // 2, n}):
-            _valid(make().select(_data(_rows(n)), count, 0), n, count)
+            _valid(make().select(_data(make, entry, _rows(n)), count, 0), n, count)
 
 
-def check_degenerate_rows(make: Make) -> None:
-    """All rows equal, and a row of zeros among them, are ordinary input."""
+def check_degenerate_rows(make: Make, entry: Entry) -> None:
+    """All rows equal, a row of zeros among them, and all scores and labels equal are ordinary input."""
     same = np.tile(_rows(1), (20, 1))
-    _valid(make().select(_data(same), 7, 0), 20, 7)
+    data = _data(make, entry, same)
+    _valid(make().select(data, 7, 0), 20, 7)
     with_zero = _rows(20)
     with_zero[3] = 0
-    _valid(make().select(_data(with_zero), 20, 0), 20, 20)
+    _valid(make().select(_data(make, entry, with_zero), 20, 0), 20, 20)
+    for value in (0.0, 0.5):
+        scores = {name: np.full(20, value, dtype=np.float32) for name in data.scores}
+        alike = replace(data, label=np.zeros(20, dtype=np.int64), scores=scores)
+        _valid(make().select(alike, 7, 0), 20, 7)
+    nothing = replace(data, label=np.full(20, -1, dtype=np.int64), captions=[None] * 20, text=np.zeros_like(same))
+    with suppress(SelectorError):  # none of the samples has what the method needs, and it may say so
+        _valid(make().select(nothing, 7, 0), 20, 7)
 
 
-def check_purity(make: Make) -> None:
+def check_ties(make: Make, entry: Entry) -> None:
+    """Of rows that are alike in everything, a method that draws nothing takes the lowest first."""
+    half = _data(make, entry, _rows(12))
+    twice = among(half, np.repeat(np.arange(12), 2))
+    runs = [make().select(twice, 24, seed).index.tolist() for seed in range(3)]
+    if runs[0] == runs[1] == runs[2] and entry.nested:
+        place = np.argsort(runs[0])
+        _require(bool((place[0::2] < place[1::2]).all()), "of equal rows the lowest comes first")
+
+
+def among(data: Candidates, rows: Any) -> Candidates:
+    """Return the candidates `rows`, in this order, repeats allowed."""
+    part = {name: getattr(data, name) for name in ("x", "text", "label", "group")}
+    return replace(
+        data,
+        n=len(rows),
+        **{name: None if values is None else values[rows] for name, values in part.items()},
+        captions=None if data.captions is None else [data.captions[i] for i in rows],
+        scores={name: values[rows] for name, values in data.scores.items()},
+    )
+
+
+def check_purity(make: Make, entry: Entry) -> None:
     """Inputs are not changed, and nothing of them is handed out."""
-    x = _rows(50)
-    before = x.copy()
-    data = _data(x)
+    data = _data(make, entry, _rows(50))
+    arrays = _arrays(data)
+    before = [values.copy() for values in arrays]
     chosen = make().select(data, 10, 0)
-    _require(bool((x == before).all()), "x is not changed")
-    _require(data.label is not None and not np.shares_memory(chosen.index, data.label), "no aliasing")
+    _require(all(np.array_equal(old, new) for old, new in zip(before, arrays, strict=True)), "inputs are not changed")
+    for column in (chosen.index, chosen.gain, chosen.weight, chosen.probability):
+        _require(not any(np.shares_memory(column, values) for values in arrays), "no aliasing")
 
 
-def check_repeatable(make: Make) -> None:
-    """The same seed gives the same picks, from a new object too."""
-    first = make().select(_data(_rows(200)), 40, 3)
-    again = make().select(_data(_rows(200)), 40, 3)
-    _require(bool((first.index == again.index).all() and (first.gain == again.gain).all()), "same seed, same picks")
+def _arrays(data: Candidates) -> list[Any]:
+    named = (data.x, data.text, data.target, data.target_label, data.label, data.group)
+    return [values for values in (*named, *data.scores.values()) if values is not None]
 
 
-def check_nested(make: Make) -> None:
-    """A smaller selection is a prefix of a larger one."""
-    data = _data(_rows(300, seed=1))
+def check_repeatable(make: Make, entry: Entry) -> None:
+    """The same seed gives the same picks, from a new object, whatever the state of numpy's global generator."""
+    data = _data(make, entry, _rows(200))
+    state = np.random.get_state()  # noqa: NPY002
+    runs = []
+    for seed in (0, 1):
+        np.random.seed(seed)  # noqa: NPY002
+        runs.append(make().select(data, 40, 3))
+    np.random.set_state(state)  # noqa: NPY002
+    _same(runs[0], runs[1], "same seed, same picks")
+    _require(bool(np.array_equal(runs[0].gain, runs[1].gain)), "same seed, same gains")
+
+
+def check_nested(make: Make, entry: Entry) -> None:
+    """A smaller selection is a prefix of a larger one, where the entry says that the method is nested."""
+    if not entry.nested:
+        return
+    data = _data(make, entry, _rows(300, seed=1))
     large = make().select(data, 120, 5).index
     for count in (1, 10, 119):
-        _require(bool((make().select(data, count, 5).index == large[:count]).all()), f"{count} picks are a prefix")
+        _require(
+            bool(np.array_equal(make().select(data, count, 5).index, large[:count])), f"{count} picks are a prefix"
+        )
 
 
-def check_refusals(make: Make) -> None:
-    """A count out of range is a SelectorError; so is NaN, for a method that reads embeddings."""
+def check_refusals(make: Make, entry: Entry) -> None:
+    """A count out of range is a SelectorError; so is NaN or infinity in what the method reads."""
     for count in (-1, 11):
         try:
-            make().select(_data(_rows(10)), count, 0)
+            make().select(_data(make, entry, _rows(10)), count, 0)
         except SelectorError:
             continue
         raise AssertionError(f"a count of {count} out of 10 was accepted")
-    bad = _rows(10)
-    bad[4, 2] = np.nan
+    clean = _data(make, entry, _rows(10))
+    usual = make().select(clean, 3, 0)
+    for value in (np.nan, np.inf):
+        for bad in _spoilt(clean, value):
+            try:
+                chosen = make().select(bad, 3, 0)
+            except SelectorError:
+                continue
+            _same(chosen, usual, "NaN and infinity are refused unless they are not read")
+
+
+def _spoilt(data: Candidates, value: float) -> Iterator[Candidates]:
+    """Yield the candidates with one array spoilt at a time."""
+    for name in ("x", "text", "target"):
+        rows = getattr(data, name).copy()
+        rows[4, 2] = value
+        yield replace(data, **{name: rows})
+    for name, column in data.scores.items():
+        spoilt = column.copy()
+        spoilt[4] = value
+        yield replace(data, scores={**data.scores, name: spoilt})
+
+
+def check_threads(make: Make, entry: Entry) -> None:
+    """One thread and two give the same picks. Without threadpoolctl only one number of threads is tried."""
+    data = _data(make, entry, _rows(400, 32, seed=2))
+    runs = []
+    for threads in (1, 2):
+        with _threads(threads):
+            runs.append(make().select(data, 30, 1))
+    _same(runs[0], runs[1], "1 thread and 2 threads give the same picks")
+
+
+def _threads(number: int) -> Any:
     try:
-        chosen = make().select(_data(bad), 3, 0)
-    except SelectorError:
-        return
-    clean = make().select(_data(_rows(10)), 3, 0)
-    _require(bool((chosen.index == clean.index).all()), "NaN is refused unless embeddings are not read")
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(number)
 
 
-def subset_checks() -> Iterator[Callable[[Make], None]]:
-    """Yield every check of the suite; each takes a function that makes the selector and raises AssertionError."""
-    yield from (check_counts, check_degenerate_rows, check_purity, check_repeatable, check_nested, check_refusals)
+def check_memory(make: Make, entry: Entry) -> None:
+    """Of 5,000 rows a method takes less than 64 MB, which no dense matrix of similarities fits into."""
+    data = _data(make, entry, _rows(_LARGE, 16))
+    if "numba" in sys.modules:  # compiled before it is measured
+        make().select(among(data, np.arange(60)), 5, 0)
+    tracemalloc.start()
+    try:
+        _valid(make().select(data, _LARGE_COUNT, 0), _LARGE, _LARGE_COUNT)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    _require(peak < _MEMORY, f"{peak / 2**20:.0f} MB were taken; at most {_MEMORY / 2**20:.0f} are allowed")
+
+
+def subset_checks() -> Iterator[Check]:
+    """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
+    yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
+    yield from (check_refusals, check_threads, check_memory)

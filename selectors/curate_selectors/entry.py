@@ -12,9 +12,11 @@ class Entry:
 
     target: `module:Class`; kind: which protocols it meets
     needs: fields of `Candidates` (`embeddings` for x, `text`, `captions`, `labels`, `groups`, `target`);
-        `score:NAME` for `scores["NAME"]`, which that score of `curate methods --scores` computes;
-        `a or b` where either will do
-    nested: a smaller selection is a prefix of a larger one
+        `score:NAME` for `scores["NAME"]`: NAME is a column of `curate methods --scores`, or a score, whose columns are
+        then all there and whose first one has the score's name too; `{PARAMETER}` is what a parameter says, and
+        `score:` of an empty one is no need; `a or b` where either will do; `a?` is read where it is
+        at hand, and rows that lack it stay candidates
+    nested: with the same seed a smaller selection is a prefix of a larger one
     """
 
     target: str

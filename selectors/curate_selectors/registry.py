@@ -1,9 +1,16 @@
-"""Every method by name. Each family keeps its own table."""
+"""Every method by name. Each family keeps its own table; other packages add to it by entry points.
+
+A package names its methods in the entry point group `curate.selectors`: the name is the method's, the value
+(`module:NAME`) an `Entry`. docs/methods.md is generated from this file (`python -m curate_selectors.registry`).
+"""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import fields
+import math
+from dataclasses import MISSING, fields
+from importlib.metadata import EntryPoint, entry_points
+from numbers import Integral, Real
 from typing import Any
 
 from curate_selectors.entry import Entry
@@ -15,37 +22,129 @@ METHODS: dict[str, Entry] = {
     for family in FAMILIES
     for name, row in importlib.import_module(f"curate_selectors.{family}").METHODS.items()
 }
+_GROUP = "curate.selectors"
 
 
 def entry(name: str) -> Entry:
-    """Return the table's row of a method.
+    """Return the table's row of a method, ours or another package's.
 
     Raises:
         UnknownSelectorError: there is no such method; the message lists those that exist.
+        SelectorError: another package offers it, and it cannot be loaded.
     """
-    if name not in METHODS:
-        raise UnknownSelectorError(f"no method is called {name!r}; there are: {', '.join(sorted(METHODS))}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    offered = _offered()
+    if name not in offered:
+        known = sorted({*METHODS, *offered})
+        raise UnknownSelectorError(f"no method is called {name!r}; there are: {', '.join(known)}")
+    return _loaded(offered[name])
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """Return the methods of other packages; ours go first, so no package changes what a name means."""
+    return {point.name: point for point in sorted(entry_points(group=_GROUP)) if point.name not in METHODS}
+
+
+def _loaded(point: EntryPoint) -> Entry:
+    try:
+        row = point.load()
+    except (ImportError, AttributeError) as error:
+        raise SelectorError(f"method {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+    if not isinstance(row, Entry):
+        raise SelectorError(f"method {point.name!r}: {point.value} is no curate_selectors.entry.Entry")
+    return row
+
+
+def names() -> list[str]:
+    """Return the names of all methods, sorted."""
+    return sorted({*METHODS, *_offered()})
 
 
 def methods() -> list[dict[str, Any]]:
-    """Return every method by name: {"name", "kind", "paper", "needs", "summary"}."""
-    return [
-        {"name": name, "kind": list(m.kind), "paper": m.paper, "needs": list(m.needs), "summary": m.summary}
-        for name, m in sorted(METHODS.items())
-    ]
+    """Return every method by name: {"name", "kind", "nested", "paper", "needs", "summary"}."""
+    listed = []
+    for name in names():
+        row = entry(name)
+        told = {"kind": list(row.kind), "nested": row.nested, "paper": row.paper, "needs": list(row.needs)}
+        listed.append({"name": name, **told, "summary": row.summary})
+    return listed
+
+
+def kind_of(row: Entry) -> Any:
+    """Return the class of a method."""
+    module, _, cls = row.target.partition(":")
+    return getattr(importlib.import_module(module), cls)
 
 
 def make(name: str, **params: Any) -> Any:
     """Return a method with its parameters (the fields of its dataclass), defaults where none are given.
 
     Raises:
-        UnknownSelectorError: there is no such method. SelectorError: it has no such parameter.
+        UnknownSelectorError: there is no such method.
+        SelectorError: it has no such parameter, needs one that is missing, or takes another type.
     """
-    module, _, cls = entry(name).target.partition(":")
-    kind = getattr(importlib.import_module(module), cls)
-    known = [f.name for f in fields(kind)]
+    kind = kind_of(entry(name))
+    known = {f.name: f for f in fields(kind) if f.init}
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise SelectorError(f"{name!r} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
-    return kind(**params)
+    missing = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING and k not in params]
+    if missing:
+        raise SelectorError(f"{name!r} needs a value for {', '.join(missing)}")
+    return kind(**{k: _typed(f"{k} of {name!r}", known[k].type, value) for k, value in params.items()})
+
+
+def _typed(what: str, kind: Any, value: Any) -> Any:
+    """Return a parameter's value as its field's type says (int, float, bool, str). Raises SelectorError otherwise."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    fits = {
+        "int": number and isinstance(value, Integral),
+        "float": number and math.isfinite(float(value) if number else 0.0),
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+    }
+    kind = kind if isinstance(kind, str) else kind.__name__
+    if kind not in fits:
+        return value
+    if not fits[kind]:
+        wanted = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "str": "text"}[kind]
+        raise SelectorError(f"{what} is {value!r}; it must be {wanted}")
+    return {"int": int, "float": float, "bool": bool, "str": str}[kind](value)
+
+
+def methods_reference() -> str:
+    """Return docs/methods.md: every method of ours with what it needs, its parameters and its paper, by family."""
+    lines = [
+        "# Methods",
+        "",
+        "Generated by `python -m curate_selectors.registry`. `curate select POOL --out DIR --method NAME --budget B`",
+        "chooses from a pool, `curate.select(x, method=NAME, budget=B, …)` from arrays. What a method needs is read",
+        "from the pool, or computed when the pool does not hold it. *Nested*: with one seed a smaller selection is a",
+        "prefix of a larger one, so every prefix of a manifest is a selection; the others choose anew for each budget.",
+        "Parameters go in `[select.params]` of a recipe, or as `--set KEY=VALUE`. Other packages' methods join by the",
+        "entry point group `curate.selectors` and pass the same suite (`curate_selectors.checks`).",
+    ]
+    for family in FAMILIES:
+        module = importlib.import_module(f"curate_selectors.{family}")
+        if module.METHODS:
+            lines += ["", f"## {(module.__doc__ or family).partition('.')[0]}"]
+        for name, row in sorted(module.METHODS.items()):
+            lines += _described(name, row)
+    return "\n".join(lines) + "\n"
+
+
+def _described(name: str, row: Entry) -> list[str]:
+    """Return the lines of one method."""
+    kind = kind_of(row)
+    needs = ", ".join(f"`{need}`" for need in row.needs) or "nothing"
+    given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in fields(kind) if f.init]
+    forms = {("stream",): "Decides online. ", ("stream", "subset"): "Decides online, and chooses. "}.get(row.kind, "")
+    nested = "" if "subset" not in row.kind else "Nested. " if row.nested else "Not nested. "
+    told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
+    lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}Needs {needs}. {row.paper}."]
+    return [*lines, "", f"Parameters: {', '.join(given) or 'none'}.", "", told]
+
+
+if __name__ == "__main__":
+    print(methods_reference(), end="")  # noqa: T201

@@ -8,6 +8,7 @@ from curate_kernels.arrays import F32, F64, I64
 from curate_selectors.types import Selection
 
 _LEAST = 65_536  # keys gathered before a reservoir sorts them: sorting costs little per row then
+_NEVER = -600.0  # nats below the largest weight: the chance is nothing, and its inverse no overflow yet
 
 
 def draw(log_weight: F64, count: int, seed: int) -> tuple[I64, F32]:
@@ -21,7 +22,8 @@ def draw(log_weight: F64, count: int, seed: int) -> tuple[I64, F32]:
     race = log_weight + np.random.default_rng(seed).gumbel(size=log_weight.shape[0])
     index = np.argsort(-race, kind="stable")[:count].astype(np.int64)
     top = log_weight.max(initial=-np.inf)
-    weight = np.exp(log_weight - (top if np.isfinite(top) else 0.0))
+    relative = log_weight - (top if np.isfinite(top) else 0.0)
+    weight = np.where(relative > -np.inf, np.exp(np.maximum(relative, _NEVER)), 0.0)
     return index, inclusion(weight, count)[index]
 
 
@@ -35,7 +37,7 @@ def inclusion(weight: F64, count: int) -> F32:
     low, high = 0.0, 1.0
     while -np.expm1(-weight * high).sum() < count:
         high *= 2.0
-    for _ in range(60):
+    while high - low > 1e-9 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if -np.expm1(-weight * middle).sum() < count else (low, middle)
     return (-np.expm1(-weight * high)).astype(np.float32)
@@ -47,25 +49,30 @@ class Reservoir:
     def __init__(self, count: int) -> None:
         self._count = count
         self._seen = 0
-        self._rows = np.zeros((3, 0))  # key, log weight, gain; the row after the last pick stays too: it sets the bar
-        self._index: I64 = np.zeros(0, dtype=np.int64)
-        self._bar = -np.inf
+        self._parts: list[F64] = []  # of (4, b): key, log weight, gain, row
+        self._size = 0
+        self._bar = -np.inf  # key of the row after the last pick
 
     def add(self, key: F64, log_weight: F64, gain: F32) -> None:
         """Offer the next b rows of the stream; all arrays have shape (b,)."""
-        # A row with a key at the bar came after those that set it.
-        better = np.flatnonzero((key > self._bar) | (self._index.size <= self._count))
-        self._rows = np.hstack([self._rows, np.stack([key, log_weight, gain])[:, better]])
-        self._index = np.concatenate([self._index, self._seen + better])
+        row = np.arange(self._seen, self._seen + key.shape[0])
         self._seen += key.shape[0]
-        if self._index.size > 2 * self._count + _LEAST:
+        part = np.stack([key, log_weight, gain, row])
+        if self._size > self._count:  # a row with a key at the bar came after those that set it
+            part = part[:, key > self._bar]
+        self._parts.append(part)
+        self._size += part.shape[1]
+        if self._size > 2 * self._count + _LEAST:
             self._sort()
 
-    def _sort(self) -> None:
-        order = np.argsort(-self._rows[0], kind="stable")[: self._count + 1]
-        self._rows, self._index = self._rows[:, order], self._index[order]
-        if self._index.size > self._count:
-            self._bar = float(self._rows[0, -1])
+    def _sort(self) -> F64:
+        """Keep the picks and the row after them, which sets the bar; return them, largest key first."""
+        whole = np.hstack([np.zeros((4, 0)), *self._parts])
+        whole = whole[:, np.argsort(-whole[0], kind="stable")[: self._count + 1]]
+        self._parts, self._size = [whole], whole.shape[1]
+        if self._size > self._count:
+            self._bar = float(whole[0, -1])
+        return whole
 
     def chosen(self) -> Selection:
         """Return the picks, largest key first.
@@ -74,9 +81,8 @@ class Reservoir:
         the first key that was not taken as the bar: sums weighted by its inverse are unbiased (Cohen and Kaplan,
         PODC 2007, rank conditioning), and no row that was let go is needed. Rows of weight 0 were taken by no chance.
         """
-        self._sort()
-        key, log_weight, gain = self._rows[:, : self._count]
+        key, log_weight, gain, row = self._sort()[:, : self._count]
         with np.errstate(over="ignore"):
             chance = -np.expm1(-np.exp(log_weight - self._bar)) if np.isfinite(self._bar) else np.ones_like(key)
         ones = np.ones(key.size, dtype=np.float32)
-        return Selection(self._index[: self._count], gain.astype(np.float32), ones, chance.astype(np.float32))
+        return Selection(row.astype(np.int64), gain.astype(np.float32), ones, chance.astype(np.float32))

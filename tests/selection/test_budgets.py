@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import curate
 from curate.errors import UsageError
 from curate.selection import Amount, parse_budget
-from curate_selectors.errors import SelectorError, UnknownSelectorError
+from curate_selectors.errors import UnknownSelectorError
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_lengths_must_agree(columns: dict[str, object]) -> None:
 
 
 def test_method_that_needs_embeddings_says_so() -> None:
-    with pytest.raises(SelectorError, match="'kcenter' needs embeddings"):
+    with pytest.raises(UsageError, match="'kcenter' needs embeddings"):
         curate.select(None, method="kcenter", budget=1, labels=[1, 2])
 
 
@@ -161,3 +161,57 @@ def test_parameters_reach_the_method() -> None:
     near = curate.select(x, budget=60, k=1)
     wide = curate.select(x, budget=60, k=30)
     assert dict(zip(near.index, near.gain, strict=True))[59] < dict(zip(wide.index, wide.gain, strict=True))[59]
+
+
+# --- needs
+
+
+def test_a_score_that_is_not_given_is_computed_from_the_arrays() -> None:
+    x = rows(50)
+    text = x + 0.5 * np.random.default_rng(1).normal(size=x.shape)
+    align = curate.score(x, "align", text=text)["align"]
+    chosen = curate.select(x, method="clip-score", text=text, budget=7)
+    assert chosen.index.tolist() == np.argsort(-align, kind="stable")[:7].tolist()
+
+
+def test_a_score_that_is_given_is_taken_as_it_is() -> None:
+    x = rows(50)
+    given_ = np.random.default_rng(2).random(50)
+    chosen = curate.select(x, method="clip-score", text=x, scores={"align": given_}, budget=7)
+    assert chosen.index.tolist() == np.argsort(-given_.astype(np.float32), kind="stable")[:7].tolist()
+
+
+def test_a_score_may_be_named_by_its_own_name_or_by_a_column() -> None:
+    x, labels = rows(40), ["ab"[i % 2] for i in range(40)]
+    by_column = curate.select(x, method="top-score", column="el2n", labels=labels, budget=5)
+    by_name = curate.select(x, method="top-score", column="probe", labels=labels, budget=5)
+    assert by_name.index.tolist() == by_column.index.tolist()  # the first column of `probe`
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("clip-score", {}, "score:align cannot be computed: this score needs captions"),
+        ("top-score", {"column": "beauty"}, "no score computes 'beauty'; `curate methods --scores`"),
+        ("metaclip", {}, "needs captions: give captions="),
+        ("water-fill", {}, "needs labels: give labels="),
+        ("water-fill", {"by": "groups"}, "needs groups: give groups="),
+        ("knn-shapley", {"labels": ["a", "b"] * 5}, "score:shapley_knn cannot be computed: this score compares with a"),
+    ],
+)
+def test_what_is_needed_and_missing_is_named(method: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        curate.select(rows(10), method=method, budget=2, **options)
+
+
+def test_a_row_that_lacks_a_needed_score_is_no_candidate() -> None:
+    quality = [0.1, np.nan, 0.3, 0.2]
+    chosen = curate.select(None, method="top-score", column="q", scores={"q": quality}, budget="100%")
+    assert chosen.index.tolist() == [2, 3, 0]
+    with pytest.raises(UsageError, match="budget of 4 was asked, and there are 3 candidates"):
+        curate.select(None, method="top-score", column="q", scores={"q": quality}, budget=4)
+
+
+def test_what_is_read_where_it_is_at_hand_excludes_nobody() -> None:
+    chosen = curate.select(rows(4), method="default", scores={"pvi": [1, np.nan, -1, 1]}, budget=4)
+    assert chosen.index[-1] == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curate_kernels.arrays import unit_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.infogrowth import InfoGrowth, stream_gains
-from curate_selectors.kcenter import KCenter
+from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.types import Batch, Candidates, Stage
 from curate_selectors.uniform import Random
 
@@ -143,6 +143,8 @@ def batch(image: list[list[float]], captions: list[list[float] | None] | None = 
         "text": unit_rows(np.array([c or [0.0] * width for c in captions], dtype=np.float32).reshape(b, width)),
         "has_text": np.array([c is not None for c in captions], dtype=bool),
         "pixel": np.full(b, -1, dtype=np.int64),
+        "alike": np.zeros((b, b), dtype=bool),
+        "luck": np.zeros(b),
         "kept_twin": np.full(b, -1, dtype=np.int64),
         "top_image": np.full((b, 4), -np.inf, dtype=np.float32),
         "top_text": np.full((b, 4), -np.inf, dtype=np.float32),

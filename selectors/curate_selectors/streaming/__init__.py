@@ -19,4 +19,33 @@ METHODS: dict[str, Entry] = {
         "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
         "As published: sampling by the gain that each sample had when it arrived.",
     ),
+    "sieve-streaming": Entry(
+        "curate_selectors.streaming.sieve:SieveStreaming",
+        ("subset",),
+        ("embeddings",),
+        "Badanidiyuru et al., KDD 2014; Kazemi et al., ICML 2019, arXiv:1905.00948",
+        "Facility location in one pass: 1/2 - ε of the best value at least, whatever the order.",
+        nested=False,
+    ),
+    "reservoir": Entry(
+        "curate_selectors.streaming.reservoir:UniformReservoir",
+        ("subset",),
+        (),
+        "Vitter, ACM TOMS 1985, doi:10.1145/3147.3165",
+        "Uniform sample of a stream in one pass, its length unknown.",
+    ),
+    "density-online": Entry(
+        "curate_selectors.streaming.density:DensityOnline",
+        ("subset",),
+        ("embeddings",),
+        "Coleman & Shrivastava, WWW 2020, arXiv:1912.02283; Sachdeva et al., 2024, arXiv:2402.09668",
+        "Inverse-propensity sampling by sketched density, in one pass.",
+    ),
+    "ridge-leverage-online": Entry(
+        "curate_selectors.streaming.leverage:RidgeLeverageOnline",
+        ("subset",),
+        ("embeddings",),
+        "Cohen, Musco & Pachocki, APPROX 2016, arXiv:1604.05448",
+        "Sampling by how little the rows before span a row's direction, in one pass.",
+    ),
 }

@@ -8,6 +8,7 @@ import numpy as np
 
 from curate_kernels.arrays import F32, I64
 from curate_kernels.kcenter import pick_farthest
+from curate_selectors.coverage.blocks import TAKEN, largest
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.types import Candidates, Selection
 
@@ -26,7 +27,7 @@ class KCenter:
     block: int = 512
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` centres in order; gain is the distance to the nearest earlier one. Memory O(n + block²)."""
+        """Return `count` centres in order; gain is the distance to the nearest earlier one. Memory O(n + count d)."""
         del seed  # nothing is drawn
         check_count(data, count)
         x = need_rows(data, "kcenter")
@@ -41,11 +42,11 @@ class KCenter:
         index[0] = int(np.argmax(x @ x.mean(axis=0)))
         bound = np.maximum(1.0 - x @ x[index[0]], 0.0).astype(np.float32)
         gain[0] = 1.0
-        bound[index[0]] = -1.0
+        bound[index[0]] = TAKEN
         fresh = np.ones(x.shape[0], dtype=np.int64)  # centres that each bound accounts for
         done = 1
         while done < index.shape[0]:
-            block, outside, outside_index = _largest(bound, self.block)
+            block, outside, outside_index = largest(bound, self.block)
             rows = x[block]
             oldest = int(fresh[block].min())
             if oldest < done:
@@ -62,25 +63,3 @@ class KCenter:
             bound[block] = dist
             done += found
             fresh[block] = done
-
-
-def _largest(bound: F32, size: int) -> tuple[I64, float, int]:
-    """Return the rows with the largest bounds (ties to the lowest row, ascending), and the largest bound left out.
-
-    Rows with a negative bound are centres already and never returned. The third value is the lowest row left out
-    that has this bound; (-1, -1) when nothing is left out.
-    """
-    free = np.flatnonzero(bound >= 0)
-    if free.size <= size:
-        return free, -1.0, -1
-    values = bound[free]
-    cut = np.partition(values, free.size - size)[free.size - size]
-    above = free[values > cut]
-    level = free[values == cut]
-    block = np.sort(np.concatenate([above, level[: size - above.size]]))
-    left = level[size - above.size :]
-    if left.size:
-        return block, float(cut), int(left[0])
-    lower = values < cut
-    top = values[lower].max()
-    return block, float(top), int(free[lower][values[lower] == top][0])

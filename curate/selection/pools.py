@@ -1,0 +1,154 @@
+"""`curate select`: a subset of a pool, written as a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.files import digest
+from curate.manifest import COLUMNS, write_manifest
+from curate.pool import VIEWS, Pool
+from curate.selection.arrays import select_among
+from curate.selection.budgets import Budget
+from curate.selection.candidates import PoolCandidates
+from curate.selection.constraints import Constraints
+from curate.selection.epochs import two_phase
+from curate_kernels.arrays import B1, F32, I64
+from curate_selectors.registry import entry, make
+from curate_selectors.types import Selection
+
+_SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label", "s1_label", "pvi_label")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What one selection from a pool gave. bytes: stored bytes of the images; nested: each prefix is a selection."""
+
+    manifest: str
+    method: str
+    selected: int
+    candidates: int
+    bytes: int
+    nested: bool
+    seconds: float
+
+
+def select_from_pool(
+    pool: Pool | str | Path,
+    out: str | Path,
+    *,
+    method: str = "infogrowth",
+    budget: Budget = "10%",
+    seed: int = 0,
+    candidates: str = "admitted",
+    params: Mapping[str, Any] | None = None,
+    constraints: Constraints | None = None,
+    target: str | Path | None = None,
+) -> Selected:
+    """Choose among a pool's admitted rows and write a manifest.
+
+    candidates: `admitted`, or `all` for every row that has an embedding, refused ones too. A row that lacks a score
+        which the method needs is none. params: fields of the method's dataclass.
+    constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
+    target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
+
+    Scores that the method needs are read where every candidate has one, else computed; nothing is stored.
+
+    Raises:
+        UsageError: the budget makes no sense, there is nothing to choose from, constraints cannot be met, or something
+            that the method needs is missing. UnknownSelectorError: no such method.
+    """
+    started = time.perf_counter()
+    chosen_by, given = dict(params or {}), constraints or Constraints()
+    pool = pool if isinstance(pool, Pool) else Pool.open(pool)
+    source = PoolCandidates(pool, candidates, target)
+    data, lacking = source.filled(method, chosen_by)
+    places = replace(given, keep=source.places(given.keep, must=True), drop=source.places(given.drop, must=False))
+    columns = {name: source.column(name) for name in sorted(given.columns())}
+    sizes = source.table["size"].to_numpy().astype(np.int64)
+    chosen = select_among(data, lacking, method, budget, sizes, seed, chosen_by, places, columns)
+    rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, chosen_by))
+    nested = entry(method).nested and given.nested()
+    eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    choice = {
+        "method": method,
+        "budget": str(budget),
+        "seed": seed,
+        "params": {k: _told(v) for k, v in asdict(make(method, **chosen_by)).items()},
+        **_kept_to(given, None if target is None else data.target),
+    }
+    info = {
+        **choice,
+        "nested": nested,
+        "candidates": {"kind": candidates, "rows": eligible, "digest": digest(source.table["uid"].to_list())},
+        "select_digest": digest(choice),
+        **_origin(pool),
+    }
+    path = write_manifest(out, rows, info)
+    seconds = round(time.perf_counter() - started, 3)
+    return Selected(str(path), method, rows.height, eligible, int(rows["size"].sum()), nested, seconds)
+
+
+def _at(rows: Sequence[int], n: int) -> B1:
+    marked = np.zeros(n, dtype=np.bool_)
+    marked[np.asarray(rows, dtype=np.int64)] = True
+    return marked
+
+
+def _told(value: Any) -> Any:
+    """Return a parameter as JSON has it: infinity as text."""
+    if isinstance(value, (tuple, list)):
+        return [_told(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _kept_to(given: Constraints, target: F32 | None) -> dict[str, Any]:
+    """Return the constraints and the target, where there are any; long lists as digests."""
+    told: dict[str, Any] = {}
+    if given != Constraints():
+        told["constraints"] = {
+            "quotas": [asdict(quota) for quota in given.quotas],
+            "keep": {"rows": len(given.keep), "digest": digest(sorted(map(str, given.keep)))},
+            "drop": {"rows": len(given.drop), "digest": digest(sorted(map(str, given.drop)))},
+            "group": given.group,
+            "group_rule": given.group_rule,
+        }
+    if target is not None:
+        data = np.ascontiguousarray(target).tobytes()
+        told["target"] = {"rows": target.shape[0], "digest": hashlib.sha256(data).hexdigest()}
+    return told
+
+
+def _origin(pool: Pool) -> dict[str, Any]:
+    state = pool.state()
+    sources = sorted(state["sources"].items())
+    return {
+        "recipe_digest": digest(state["recipe"]),
+        "encoders": {view: state[view] for view in VIEWS if state.get(view)},
+        "sources": [{"id": name, "root": s["root"], "kind": s["kind"]} for name, s in sources],
+    }
+
+
+def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32]) -> pl.DataFrame:
+    """Return the chosen rows in rank order with the manifest's columns, then the scores that have values."""
+    chance = chosen.probability
+    column: dict[str, F32 | I64] = {
+        "weight": chosen.weight,
+        "inclusion_probability": chance,
+        "rank": np.arange(chosen.index.size, dtype=np.int64),
+        **extra,
+    }
+    if (chance < 1).any():
+        column["ht_weight"] = (1.0 / chance).astype(np.float32)
+    series = (pl.Series(name, values, nan_to_null=True) for name, values in column.items())
+    rows = table[chosen.index].with_columns(series)
+    scores = [name for name in _SCORES if rows[name].null_count() < rows.height or name == "pvi"]
+    return rows.select(*COLUMNS, *(name for name in column if name not in COLUMNS), *scores)

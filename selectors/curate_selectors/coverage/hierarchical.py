@@ -1,0 +1,85 @@
+"""Clusters of clusters, and equal budgets from the top down (Vo et al. 2024, arXiv:2405.15613)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate_kernels.arrays import F32, I64
+from curate_selectors.coverage.clusters import assign, lloyd, spherical_centres
+from curate_selectors.coverage.rank import ROUNDS
+from curate_selectors.errors import SelectorError
+from curate_selectors.fill import in_turns
+from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.types import Candidates, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchical:
+    """k-means on the rows, then on the centres, and so on; each node shares its budget evenly among its children.
+
+    A child that has fewer rows gives all of them. Centres are fitted again and again on the rows nearest to each, so
+    that they spread over the support rather than over the density.
+
+    levels: clusters of each level, finest first; (): about n^(2/3) and n^(1/3)
+    resample, nearest: how often centres are fitted again, and on how many rows each
+    leaf: which rows of a finest cluster come first: "random", or "nearest" to its centre
+    """
+
+    levels: tuple[int, ...] = ()
+    resample: int = 10
+    nearest: int = 10
+    leaf: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.leaf not in {"random", "nearest"}:
+            raise SelectorError(f"leaf is {self.leaf!r}; it must be 'random' or 'nearest'")
+        if self.resample < 0 or self.nearest < 1 or any(k < 1 for k in self.levels):
+            raise SelectorError("resample must be at least 0, nearest and every level at least 1")
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        """Return `count` rows; gain is the cosine to the own centre; probability that of a draw in the own cluster.
+
+        Time O(n levels[0] d), memory O(n + levels[0] d).
+        """
+        check_count(data, count)
+        x = need_rows(data, "hierarchical")
+        rng = np.random.default_rng(seed)
+        n = data.n
+        nodes, sim = self._tree(x, self.levels or (int(n ** (2 / 3)) or 1, int(n ** (1 / 3)) or 1), rng)
+        order = rng.permutation(n) if self.leaf == "random" else np.argsort(-sim, kind="stable")
+        for node in nodes:
+            order = in_turns(node, order)
+        index = order[:count].astype(np.int64)
+        chance = np.ones(count, dtype=np.float32)
+        if self.leaf == "random" and n:
+            taken = np.bincount(nodes[0][index], minlength=n) / np.maximum(np.bincount(nodes[0], minlength=n), 1)
+            chance = taken[nodes[0][index]].astype(np.float32)
+        return Selection(index, sim[index], np.ones(count, dtype=np.float32), chance)
+
+    def _tree(self, x: F32, levels: tuple[int, ...], rng: np.random.Generator) -> tuple[list[I64], F32]:
+        """Return each row's node in every level, finest first, and its cosine to the finest one's centre."""
+        nodes: list[I64] = []
+        own = np.zeros(x.shape[0], dtype=np.float32)
+        points, to_points = x, np.arange(x.shape[0], dtype=np.int64)
+        for clusters in levels if x.shape[0] else ():
+            centre = spread_centres(points, clusters, self.resample, self.nearest, rng)
+            at, sim = assign(points, centre)
+            own = own if nodes else sim
+            to_points = at[to_points]
+            nodes.append(to_points)
+            points = centre
+        return nodes or [to_points], own
+
+
+def spread_centres(x: F32, clusters: int, resample: int, nearest: int, rng: np.random.Generator) -> F32:
+    """Return centres (k, d) of k-means, fitted again `resample` times on the `nearest` rows to each centre."""
+    centre = spherical_centres(x, clusters, ROUNDS, rng)
+    for _ in range(resample):
+        at, sim = assign(x, centre)
+        order = np.lexsort((-sim, at))
+        first = np.flatnonzero(np.diff(at[order], prepend=-1))
+        place = np.arange(order.size) - np.repeat(first, np.diff(first, append=order.size))
+        centre = lloyd(x[np.sort(order[place < nearest])], centre, 3)
+    return centre

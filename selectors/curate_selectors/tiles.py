@@ -1,0 +1,48 @@
+"""Candidates read a tile at a time: embeddings may be all that can be sliced, a memory map or float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from curate_kernels.arrays import F32
+from curate_selectors.errors import SelectorError
+from curate_selectors.types import Candidates
+
+TILE = 4096
+
+
+def row_tiles(data: Candidates, method: str, size: int = TILE) -> Iterator[tuple[int, F32]]:
+    """Yield (first row, rows (b, d) float32) over the embeddings in order; nothing larger than a tile is copied.
+
+    Raises SelectorError when there are none, when they do not fit the candidates, or hold NaN or infinity.
+    """
+    check_shape(data, method)
+    for start in range(0, data.n, size):
+        yield start, _finite(data, slice(start, start + size))
+
+
+def sample_tile(data: Candidates, method: str, size: int) -> F32:
+    """Return at most `size` embeddings, evenly spread over the candidates, as one (m, d) float32 array.
+
+    Raises as `row_tiles` does.
+    """
+    check_shape(data, method)
+    return _finite(data, slice(0, data.n, max(-(-data.n // size), 1)))
+
+
+def check_shape(data: Candidates, method: str) -> None:
+    """Raise SelectorError unless there are embeddings (n, d)."""
+    if data.x is None:
+        raise SelectorError(f"method {method!r} needs embeddings, and none were given")
+    if data.x.ndim != 2 or data.x.shape[0] != data.n:
+        raise SelectorError(f"embeddings have shape {data.x.shape}; ({data.n}, d) is needed")
+
+
+def _finite(data: Candidates, at: slice) -> F32:
+    assert data.x is not None
+    tile = np.ascontiguousarray(data.x[at], dtype=np.float32)
+    if not np.isfinite(tile).all():
+        raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
+    return tile

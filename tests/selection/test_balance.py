@@ -1,0 +1,199 @@
+"""Shares of classes, ends of scores, and the default method, against enumeration and by hand."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import curate
+from curate_kernels.arrays import unit_rows
+from curate_selectors.balance.default import Default
+from curate_selectors.balance.extremes import AnomalyFirst, AnomalyLast, AnyScore, HardNegative
+from curate_selectors.balance.water import RareFirst, StratifiedRandom, WaterFill
+from curate_selectors.errors import SelectorError
+from curate_selectors.types import Candidates
+
+
+def labelled(labels: list[int], **scores: list[float]) -> Candidates:
+    columns = {name: np.float32(values) for name, values in scores.items()}
+    return Candidates(n=len(labels), label=np.array(labels, dtype=np.int64), scores=columns)
+
+
+def shares(data: Candidates, index: np.ndarray) -> dict[int, int]:
+    return dict(Counter(data.label[index].tolist()))
+
+
+def plain_water(sizes: dict[int, int], count: int) -> dict[int, int]:
+    """One row to each class in turn, lowest class first, while it has any: the remainder is not lost."""
+    given = dict.fromkeys(sizes, 0)
+    while sum(given.values()) < count:
+        least = min(n for name, n in given.items() if n < sizes[name])
+        given[min(name for name, n in given.items() if n == least and n < sizes[name])] += 1
+    return {name: n for name, n in given.items() if n}
+
+
+# --- water filling
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.data(), st.integers(0, 5))
+def test_water_filling_gives_each_class_equally_many_or_all(labels: list[int], data: st.DataObject, seed: int) -> None:
+    """The published coverage code lost what flooring left over, and gave each class the last one's share."""
+    candidates = labelled(labels)
+    count = data.draw(st.integers(0, len(labels)))
+    chosen = WaterFill().select(candidates, count, seed)
+    assert shares(candidates, chosen.index) == plain_water(Counter(labels), count)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.data())
+def test_webster_shares_are_the_nearest_to_proportional(labels: list[int], data: st.DataObject) -> None:
+    """Brute force: each next row goes to the class of least (t + ½) / size."""
+    candidates, count = labelled(labels), data.draw(st.integers(0, len(labels)))
+    sizes, given = Counter(labels), Counter()
+    for _ in range(count):
+        open_ = [c for c in sorted(sizes) if given[c] < sizes[c]]
+        given[min(open_, key=lambda c: ((given[c] + 0.5) / sizes[c], c))] += 1
+    assert shares(candidates, StratifiedRandom().select(candidates, count, 0).index) == dict(+given)
+
+
+def test_floors_come_first_and_caps_last() -> None:
+    data = labelled([0] * 60 + [1] * 30 + [2] * 6 + [3] * 2)
+    proportional = WaterFill(power=1.0)
+    assert shares(data, proportional.select(data, 49, 0).index) == {0: 30, 1: 15, 2: 3, 3: 1}
+    floors = WaterFill(power=1.0, floor=5)
+    assert shares(data, floors.select(data, 17, 0).index) == {0: 5, 1: 5, 2: 5, 3: 2}
+    capped = WaterFill(power=1.0, cap=20)
+    assert shares(data, capped.select(data, 48, 0).index) == {0: 20, 1: 20, 2: 6, 3: 2}
+    assert shares(data, capped.select(data, 60, 0).index) == {0: 26, 1: 26, 2: 6, 3: 2}  # the count is met all the same
+
+
+def test_rows_of_a_class_are_taken_by_score_where_one_is_named() -> None:
+    data = labelled([0, 0, 0, 1, 1], clean=[1, 3, 2, 5, 9])
+    chosen = WaterFill(score="clean").select(data, 4, 0)
+    assert chosen.index.tolist() == [1, 4, 2, 3]
+    assert chosen.gain.tolist() == [3, 9, 2, 5]
+    assert (chosen.probability == 1).all()
+
+
+def test_groups_may_be_balanced_instead_and_rows_of_none_come_last() -> None:
+    group = np.array([0, 0, 0, 0, 1, -1, -1], dtype=np.int64)
+    data = Candidates(n=7, label=np.zeros(7, dtype=np.int64), group=group)
+    index = WaterFill(by="groups").select(data, 7, 0).index
+    assert set(group[index[:2]]) == {0, 1}
+    assert (group[index[5:]] == -1).all()
+    chosen = curate.select(None, method="water-fill", by="groups", groups=["p", "p", "q", None], budget=2)
+    assert 2 in chosen.index
+
+
+@pytest.mark.parametrize("method", [WaterFill(), WaterFill(power=0.5, floor=2), StratifiedRandom(), RareFirst()])
+def test_the_probability_is_how_often_a_row_is_drawn(method: WaterFill) -> None:
+    data = labelled([0] * 12 + [1] * 5 + [2] * 3)
+    taken, told = np.zeros(20), np.zeros(20)
+    for seed in range(1500):
+        chosen = method.select(data, 9, seed)
+        taken[chosen.index] += 1
+        told[chosen.index] = chosen.probability
+    np.testing.assert_allclose(taken / 1500, told, atol=0.06)
+
+
+@pytest.mark.parametrize("settings", [{"power": 1.5}, {"power": -1.0}, {"floor": -1}, {"cap": 2, "floor": 3}])
+def test_shares_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(SelectorError, match="are needed"):
+        WaterFill(**settings)
+
+
+def test_a_column_that_is_none_is_refused() -> None:
+    with pytest.raises(SelectorError, match="by is 'site'; it must be one of labels, groups"):
+        WaterFill(by="site").select(labelled([0, 1]), 1, 0)
+    with pytest.raises(SelectorError, match="needs groups"):
+        RareFirst(by="groups").select(labelled([0, 1]), 1, 0)
+
+
+# --- rare first
+
+
+def test_rare_classes_come_first_whole() -> None:
+    labels = [0] * 5 + [1] * 2 + [2] * 3 + [-1] * 1
+    data = labelled(labels, clean=list(range(11)))
+    chosen = RareFirst(score="clean").select(data, 11, 0)
+    assert chosen.index.tolist() == [6, 5, 9, 8, 7, 4, 3, 2, 1, 0, 10]
+    np.testing.assert_allclose(chosen.gain[:5], [1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3])
+
+
+# --- ends of scores
+
+
+def test_the_ends_of_scores_by_hand() -> None:
+    data = labelled([0] * 5, anomaly=[1, 5, 3, 5, 0], pvi=[1, 2, 3, 4, 5], negative_margin=[0.1, 0.9, 0.5, 0.7, 0.2])
+    assert AnomalyFirst().select(data, 3, 0).index.tolist() == [1, 3, 2]
+    assert AnomalyLast().select(data, 3, 0).index.tolist() == [4, 0, 2]
+    assert AnyScore().select(data, 2, 0).index.tolist() == [4, 3]
+    assert AnyScore("anomaly", lowest=True).select(data, 2, 0).index.tolist() == [4, 0]
+    assert HardNegative().select(data, 3, 0).index.tolist() == [1, 3, 2]
+    assert HardNegative(aside=0.4).select(data, 5, 0).index.tolist() == [2, 4, 0, 3, 1]
+    with pytest.raises(SelectorError, match="aside"):
+        HardNegative(aside=1.0)
+
+
+def planted() -> tuple[np.ndarray, list[str]]:
+    """Three tight classes; row 0 carries another's label, row 89 lies far from all."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.eye(3, 8), 30, axis=0) + 0.05 * rng.normal(size=(90, 8))
+    x[89] = [0, 0, 0, 0, 0, 0, 0, 1]
+    labels = ["abc"[i // 30] for i in range(90)]
+    labels[0] = "b"
+    return x, labels
+
+
+def test_scores_that_are_not_given_are_computed() -> None:
+    x, labels = planted()
+    assert curate.select(x, method="hard-negative", labels=labels, budget=1).index.tolist() == [0]
+    assert curate.select(x, method="anomaly-first", labels=labels, budget=1).index.tolist() == [89]
+    assert 89 not in curate.select(x, method="anomaly-last", labels=labels, budget=89).index
+    chosen = curate.select(x, method="top-score", column="el2n", labels=labels, budget=2)
+    assert 0 in chosen.index.tolist()
+
+
+# --- the default
+
+
+def test_default_refuses_noise_and_copies_and_balances_classes() -> None:
+    rng = np.random.default_rng(1)
+    x = unit_rows(rng.normal(size=(120, 16)).astype(np.float32))
+    x[100:] = x[:20]
+    label = np.repeat([0, 1, 2, 0], [70, 20, 10, 20])
+    pvi = np.ones(120, dtype=np.float32)
+    pvi[40:50] = -1
+    data = Candidates(n=120, x=x, label=label.astype(np.int64), scores={"pvi": pvi})
+    index = Default().select(data, 120, 0).index
+    first, copies, noise = index[:90], index[90:110], index[110:]
+    assert set(copies) == set(range(100, 120))
+    assert set(noise) == set(range(40, 50))
+    assert Counter(label[first[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
+    assert Counter(label[first[:50]].tolist()) == {0: 20, 1: 20, 2: 10}
+
+
+def test_default_compares_with_kept_rows_only() -> None:
+    """Each row lies within epsilon of the one before it, so there are chains."""
+    angle = np.arange(6) * 0.1
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    index = Default(epsilon=float(1 - np.cos(0.15))).select(Candidates(n=6, x=x), 6, 0).index
+    assert set(index[:3]) == {0, 2, 4}
+
+
+def test_default_draws_by_gain_inside_a_class() -> None:
+    gain = np.float32([0.0, 1.0, 1.0, 0.0, 1.0])
+    data = Candidates(n=5, label=np.array([0, 0, 0, 1, 1], dtype=np.int64), scores={"gain": gain})
+    assert set(Default().select(data, 3, 0).index) == {1, 2, 4}
+
+
+def test_default_tells_how_likely_each_row_was() -> None:
+    gain = np.linspace(0.2, 1.0, 24, dtype=np.float32)
+    data = Candidates(n=24, label=np.repeat([0, 1], [16, 8]).astype(np.int64), scores={"gain": gain})
+    taken, told = np.zeros(24), np.zeros(24)
+    for seed in range(1500):
+        chosen = Default().select(data, 10, seed)
+        taken[chosen.index] += 1
+        told[chosen.index] = chosen.probability
+    np.testing.assert_allclose(taken / 1500, told, atol=0.07)
