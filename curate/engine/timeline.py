@@ -101,7 +101,9 @@ def rollback(pool: str | Path, version: Version) -> dict[str, Any]:
         old.verify()
         counts = count_decisions(old.frame(["decision", "reason"]))
         # Names stay in order, so that no state is an orphan. The newest state itself may be damaged.
-        state.step = int(newest.state_name().partition("-")[0]) + 1
+        step = int(newest.state_name().partition("-")[0])
+        writer.remove_orphans(step)
+        state.step = step + 1
         done = writer.restore(newest, number, state.as_dict())
     return {
         "pool": str(pool),

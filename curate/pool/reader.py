@@ -155,17 +155,17 @@ class Pool:
         listed = "\n".join(f"  {row['uid']}  {row['source']}:{row['key']}  {row['decision']}" for row in found[:20])
         raise KeyNotFoundError(f"{len(found)} rows have the key {asked!r}; name one by its uid:\n{listed}")
 
-    def state(self) -> dict[str, Any]:
-        """Return the engine's state that belongs to this version.
+    def state(self, version: int | None = None) -> dict[str, Any]:
+        """Return the engine's state that belongs to this version, or to an older one.
 
         Raises PoolError when it is missing or damaged, with the version to go back to.
         """
-        return dict(json.loads(self._read_state(self.state_name(), ".json")))
+        return dict(json.loads(self._read_state(self.state_name(version), ".json")))
 
-    def state_name(self) -> str:
+    def state_name(self, version: int | None = None) -> str:
         """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""
-        for version in range(self.version, 0, -1):
-            properties = self._properties(version)
+        for number in range(version or self.version, 0, -1):
+            properties = self._properties(number)
             if STATE_PROPERTY in properties:
                 return str(properties[STATE_PROPERTY])
         raise PoolError(f"no version of the pool at {self.path} names an engine state; it is not one of ours")
