@@ -241,8 +241,9 @@ def _openable(table: Path) -> str:
     newer: list[str] = []
     for file in sorted((table / "_versions").glob("*.manifest")):  # the newest first: names count down
         try:
-            lance.dataset(str(table), version=2**64 - 1 - int(file.stem)).count_rows()
-        except (OSError, ValueError, RuntimeError):
+            with trouble(table.parent, "read", str):
+                lance.dataset(str(table), version=2**64 - 1 - int(file.stem)).count_rows()
+        except PoolError:
             newer.append(str(file))
         else:
             return f"restore it from a backup, or go back to the version before: move {', '.join(newer)} away"

@@ -3,13 +3,16 @@
 The calls below a pool's folder, Lance's own among them, are counted and failed by `faults.c`, which is preloaded.
 Each attempt is a forked process, so that nothing in memory survives it.
 
-    python faultrun.py BASE OPERATION MODE HOW_MANY       one JSON line: what was tried, and what went wrong
+    LD_PRELOAD=faults.so python faultrun.py BASE OPERATION:MODE:HOW_MANY …
+
+prints a JSON line for each: what was tried, and what went wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -19,7 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lance  # noqa: F401  loaded once, before the forks
 import numpy as np
+import safetensors.numpy  # noqa: F401
+import torch  # noqa: F401
 from pictures import captioned_tar, jpeg, picture, write_folder
 from toys import toy_encoders
 
@@ -195,24 +201,32 @@ def attempt(base: Path, name: str, mode: str, n: int, expected: Any) -> str:
     return f"differs in {', '.join(wrong)}: {[(found[k], expected[k]) for k in wrong][:1]}"[:1500] if wrong else ""
 
 
-def run(base: Path, name: str, mode: str, most: int) -> dict[str, Any]:
-    pool = base / f"straight-{name}-{mode}"
+@functools.cache
+def straight(base: Path, name: str) -> tuple[int, Any]:
+    """Return how many calls an undisturbed run makes, and what it leads to."""
+    pool = base / f"straight-{name}"
+    shutil.rmtree(pool, ignore_errors=True)
     if name != "grow_all":
         shutil.copytree(base / "start", pool)
 
-    def straight() -> Any:
+    def counted() -> Any:
         shim.fault_arm(str(pool).encode(), 0, COUNT)
         OPERATIONS[name](base, pool)
         count = shim.fault_count()
         shim.fault_arm(b"-", 0, 0)
         return count, told(pool)
 
-    status, answer = forked(straight)
+    status, answer = forked(counted)
     assert isinstance(answer, tuple), (status, answer)
-    count, expected = answer
     if name == "forget":
-        expected.pop("state")  # another order of subtraction gives other last bits
-    numbers = np.unique(np.linspace(1, count, min(count, most)).round().astype(int)).tolist()
+        answer[1].pop("state")  # another order of subtraction gives other last bits
+    return answer
+
+
+def run(base: Path, name: str, mode: str, most: int) -> dict[str, Any]:
+    count, expected = straight(base, name)
+    most = min(count, most)
+    numbers = [int((i + 0.5) * count / most) + 1 for i in range(most)]
     wrong = {n: problem for n in numbers if (problem := attempt(base, name, mode, n, expected))}
     return {"operation": name, "mode": mode, "calls": count, "tried": len(numbers), "wrong": wrong}
 
@@ -228,6 +242,6 @@ if __name__ == "__main__":
             assert answer is None, answer
         curate.pool.writer._COMPACT_ABOVE = 3
         warm_up()
-        for word in sys.argv[2].split(","):
-            for how in sys.argv[3].split(","):
-                print(json.dumps(run(folder, word, how, int(sys.argv[4]))), flush=True)
+        for asked in sys.argv[2:]:
+            word, how, most = asked.split(":")
+            print(json.dumps(run(folder, word, how, int(most))), flush=True)
