@@ -200,29 +200,23 @@ class Writer:
     def purge(self, pool: Pool, where: str, state: dict[str, Any]) -> Pool:
         """Remove rows for good: from the table, from every older version, and with them every older state.
 
-        The rows are renumbered; tags go, for they would hold old versions. Killed in between, it can be repeated.
+        The others are renumbered in the same commit. Tags go, for they would hold old versions. Killed in between, it
+        can be repeated.
         """
         from datetime import timedelta
 
         import lance
-        import pyarrow as pa
 
-        doomed = pool.frame(["row"], where=where)["row"].to_list()
-        for start in range(0, len(doomed), 10_000):  # by number: a predicate stays readable until the version goes
-            pool.dataset.delete(f"row IN ({', '.join(map(str, doomed[start : start + 10_000]))})")
-        pool = Pool.open(self.path)
-        rows = pool.frame(["uid", "row"])
-        if rows.height and rows["row"][-1] != rows.height - 1:
-            uid = pa.array(rows["uid"].to_list(), pa.string())
-            numbered = pa.table({"uid": uid, "row": pa.array(range(rows.height), pa.int64())})
-            pool = self._transact(pool, _rewritten(pool, numbered), {})
+        doomed = int(pool.dataset.count_rows(filter=where))
+        properties = self._properties(state, {"what": "forget", "rows": doomed})
+        if doomed:
+            pool = self._transact(pool, _without(pool, where), properties)
         pool.dataset.optimize.compact_files(
             target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
         )
         pool = Pool.open(self.path)
         for name in pool.tags():
             self.untag(pool, name)
-        properties = self._properties(state, {"what": "forget", "rows": len(doomed)})
         pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
         named = {properties[STATE_PROPERTY], *state_files(state)}
@@ -271,4 +265,34 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
         modified.update(fields)
     return lance.LanceOperation.Update(
         updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
+    )
+
+
+def _without(pool: Pool, where: str) -> Any:
+    """Return the Lance operation that removes rows and numbers the others anew. It holds no word of the filter."""
+    import lance
+    import pyarrow as pa
+
+    gone = set(pool.frame(["uid"], where=where)["uid"].to_list())
+    next_row = 0
+    fragments, empty, modified = [], [], set()
+    for fragment in pool.dataset.get_fragments():
+        uids = fragment.to_table(columns=["uid"]).column("uid").to_pylist()
+        left = fragment.delete(where)
+        if left is None:
+            empty.append(fragment.fragment_id)
+            continue
+        stays = np.array([uid not in gone for uid in uids])
+        rows = np.where(stays, next_row + np.cumsum(stays) - 1, -1)
+        next_row += int(stays.sum())
+        numbered = pa.table({"uid": pa.array(uids, pa.string()), "row": pa.array(rows, pa.int64())})
+        updated, fields = fragment.update_columns(numbered, left_on="uid", right_on="uid")
+        updated.deletion_file = left.deletion_file
+        fragments.append(updated)
+        modified.update(fields)
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=empty,
+        updated_fragments=fragments,
+        fields_modified=sorted(modified),
+        update_mode="rewrite_columns",
     )
