@@ -90,8 +90,9 @@ def state_file(pool: Path, kind: str) -> Path:
     return pool / "state" / named[kind]
 
 
-@pytest.mark.parametrize("damage", DAMAGES[:5])
-@pytest.mark.parametrize("kind", ["state", "sums", "guard"])
+@pytest.mark.parametrize(
+    ("kind", "damage"), [*(("state", damage) for damage in DAMAGES[:5]), ("sums", Path.unlink), ("guard", truncate)]
+)
 def test_a_damaged_state_names_the_version_to_go_back_to(
     kind: str, damage: Callable[[Path], None], base: Path, pool: Path
 ) -> None:
@@ -117,7 +118,7 @@ def test_a_version_whose_sums_are_lost_is_not_gone_back_to(pool: Path) -> None:
     assert Pool.open(pool).version == before
 
 
-@pytest.mark.parametrize("damage", [truncate, scramble, other_json, empty])
+@pytest.mark.parametrize("damage", [truncate, scramble])
 def test_a_damaged_manifest_of_the_table_can_be_moved_away(
     damage: Callable[[Path], None], base: Path, pool: Path
 ) -> None:
@@ -131,7 +132,7 @@ def test_a_damaged_manifest_of_the_table_can_be_moved_away(
     assert decided(pool).equals(decided(base / "pool"))
 
 
-@pytest.mark.parametrize("damage", [truncate, scramble, empty, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, Path.unlink])
 def test_damaged_rows_are_a_named_error_and_older_ones_can_be_had(
     damage: Callable[[Path], None], base: Path, pool: Path
 ) -> None:
@@ -161,7 +162,7 @@ def test_a_damaged_bar_lets_nothing_in(damage: Callable[[Path], None], base: Pat
     assert describe(pool)["rows"] == 81
 
 
-@pytest.mark.parametrize("damage", DAMAGES[:4])
+@pytest.mark.parametrize("damage", [truncate, other_json])
 def test_a_damaged_note_of_a_takedown_can_be_moved_away(
     damage: Callable[[Path], None], base: Path, pool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +226,7 @@ def test_a_filter_that_makes_no_sense_is_no_damage(base: Path) -> None:
             Pool.open(base / "pool").frame(["uid"], where=where)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_of_any_file_gives_anything_but_a_named_error(
     data: st.DataObject, base: Path, tmp_path: Path
