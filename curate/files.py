@@ -48,3 +48,16 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value's canonical form, 64 hex digits."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sealed(value: Any) -> bytes:
+    """Return a JSON value as bytes that `unsealed` can tell from damaged ones."""
+    return canonical_json({"value": value, "sha256": digest(value)})
+
+
+def unsealed(data: bytes) -> Any:
+    """Return the value that `sealed` was given. Raises ValueError when the bytes are not as they were written."""
+    found = json.loads(data)
+    if not isinstance(found, dict) or found.keys() != {"value", "sha256"} or found["sha256"] != digest(found["value"]):
+        raise ValueError("its content does not match its checksum")
+    return found["value"]

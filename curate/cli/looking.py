@@ -160,3 +160,27 @@ def tag(
     from curate.engine.timeline import tag as name_version
 
     answer(name_version(pool, name, version, delete), as_json, lambda d: [draw("tag", d)])
+
+
+@app.command()
+def replay(
+    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    order: Annotated[str, typer.Option(help="arrival: everything must come out the same. shuffle: another order.")] = (
+        "arrival"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Decide every row of a pool once more, without its images, and compare. Changes nothing."""
+    from curate.engine.replay import replay as decide_again
+
+    answer(decide_again(pool, order=order, seed=seed), as_json, _replayed)
+
+
+def _replayed(answer: dict[str, Any]) -> Iterator[Table]:
+    nested = ("changed", "first")
+    yield draw("replayed", {k: v for k, v in answer.items() if k not in nested})
+    if answer["changed"]:
+        yield draw("decided otherwise", answer["changed"])
+    if "first" in answer:
+        yield draw("first difference", answer["first"])

@@ -44,6 +44,10 @@ class Guard:
             if pixel:
                 self._pixels.setdefault(pixel, i)
 
+    def add_saved(self, arrays: dict[str, Any]) -> None:
+        """Register a set as `register` saved it."""
+        self.add(arrays["image"], _unpacked(arrays["pixels"]), _unpacked(arrays["names"]))
+
     def leaks(self, image: F32, pixels: Sequence[str], epsilon: float) -> list[str]:
         """Return for each of b rows what it leaks, in words, or "".
 
@@ -93,8 +97,7 @@ def load(engine: Engine) -> Guard:
     """Return the guard of the sets that a pool's state names."""
     guard = Guard()
     for name in engine.state.guards:
-        arrays = engine.pool.sums(name)
-        guard.add(arrays["image"], _unpacked(arrays["pixels"]), _unpacked(arrays["names"]))
+        guard.add_saved(engine.pool.sums(name))
     return guard
 
 

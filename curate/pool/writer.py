@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +15,9 @@ import numpy as np
 
 from curate.errors import PoolError, PoolLockedError
 from curate.files import atomic_write, canonical_json
-from curate.pool.reader import Pool
+from curate.pool.reader import Pool, state_files
 from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
+from curate.pool.trouble import trouble, writes
 from curate_kernels.arrays import F32
 
 if TYPE_CHECKING:
@@ -43,17 +45,18 @@ class Writer:
     def __enter__(self) -> Self:
         from filelock import Timeout
 
-        try:
-            (self.path / "state").mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-        except Timeout as error:
-            raise PoolLockedError(
-                f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
-            ) from error
-        except OSError as error:
-            self._lock.release()
-            raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
+        with trouble(self.path, "written"):
+            try:
+                (self.path / "state").mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+            except Timeout as error:
+                raise PoolLockedError(
+                    f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
+                ) from error
+            except OSError:
+                self._lock.release()
+                raise
         from curate.pool.takedown import finish
 
         try:
@@ -66,21 +69,23 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        (self.path / "writer.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be gone; the lock is what counts
+            (self.path / "writer.json").unlink()
         self._lock.release()
 
     def _holder(self) -> str:
         try:
             held = json.loads((self.path / "writer.json").read_text())
-        except (OSError, ValueError):
+            return f"process {held['pid']} on {held['host']}"
+        except (OSError, ValueError, LookupError, TypeError):  # it may be written this instant
             return "another process"
-        return f"process {held.get('pid')} on {held.get('host')}"
 
     def pool(self) -> Pool | None:
         """Return the pool as it is now, or None before its first commit."""
         committed = any((self.path / "samples.lance" / "_versions").glob("*.manifest"))
         return Pool.open(self.path) if committed else None
 
+    @writes
     def remove_orphans(self, step: int) -> None:
         """Delete state of later steps than the committed one: a killed process wrote it and committed nothing."""
         for path in (self.path / "state").iterdir():
@@ -94,11 +99,13 @@ class Writer:
 
         return self._save(step, save(arrays), ".safetensors")
 
+    @writes
     def _save(self, step: int, data: bytes, suffix: str) -> str:
         name = f"{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}"
         atomic_write(self.path / "state" / f"{name}{suffix}", data)
         return name
 
+    @writes
     def create(self, image_dim: int, state: dict[str, Any]) -> Pool:
         """Commit an empty table with its first state."""
         import lance
@@ -115,6 +122,7 @@ class Writer:
         )
         return Pool(self.path, dataset)
 
+    @writes
     def append(self, pool: Pool, rows: pa.Table, state: dict[str, Any]) -> Pool:
         """Commit a batch's rows together with the state that they lead to."""
         import lance
@@ -125,12 +133,14 @@ class Writer:
         appended = Pool(self.path, dataset)
         return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
 
+    @writes
     def touch(self, pool: Pool, state: dict[str, Any]) -> Pool:
         """Commit a state without any rows: sources were moved."""
         import lance
 
         return self._transact(pool, lance.LanceOperation.Append([]), self._properties(state, {"what": "moved"}))
 
+    @writes
     def restore(self, pool: Pool, version: int, state: dict[str, Any]) -> Pool:
         """Commit a version that equals an old one, with the state that belongs to it."""
         import lance
@@ -138,6 +148,7 @@ class Writer:
         properties = self._properties(state, {"what": "rollback", "equals": version})
         return self._transact(pool, lance.LanceOperation.Restore(version), properties)
 
+    @writes
     def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
         """Add an embedding column, null for every row so far. Changes no statistics."""
         import pyarrow as pa
@@ -145,6 +156,7 @@ class Writer:
         pool.dataset.add_columns(pa.field(name, pa.list_(pa.float16(), dim)))
         return Pool.open(self.path)
 
+    @writes
     def update(self, pool: Pool, changes: pa.Table, state: dict[str, Any]) -> Pool:
         """Commit new values of some columns for every row, in order of arrival, with the state that they lead to.
 
@@ -155,6 +167,7 @@ class Writer:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
         return self._compacted(self._transact(pool, _rewritten(pool, changes), self._properties(state, event)))
 
+    @writes
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
         """Commit score columns, (n,) float32 in order of arrival, null where NaN. Changes no statistics.
 
@@ -173,39 +186,50 @@ class Writer:
         event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
         return self._compacted(self._transact(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
 
+    @writes
+    def tag(self, pool: Pool, name: str, version: int) -> None:
+        """Give a version a name, which must be free."""
+        pool.dataset.tags.create(name, version)
+
+    @writes
+    def untag(self, pool: Pool, name: str) -> None:
+        """Take a name away."""
+        pool.dataset.tags.delete(name)
+
+    @writes
     def purge(self, pool: Pool, where: str, state: dict[str, Any]) -> Pool:
         """Remove rows for good: from the table, from every older version, and with them every older state.
 
-        The rows are renumbered; tags go, for they would hold old versions. Killed in between, it can be repeated.
+        The others are renumbered in the same commit. Tags go, for they would hold old versions. Killed in between, it
+        can be repeated.
         """
         from datetime import timedelta
 
         import lance
-        import pyarrow as pa
 
-        doomed = pool.frame(["row"], where=where)["row"].to_list()
-        for start in range(0, len(doomed), 10_000):  # by number: a predicate stays readable until the version goes
-            pool.dataset.delete(f"row IN ({', '.join(map(str, doomed[start : start + 10_000]))})")
-        pool = Pool.open(self.path)
-        rows = pool.frame(["uid", "row"])
-        if rows.height and rows["row"][-1] != rows.height - 1:
-            uid = pa.array(rows["uid"].to_list(), pa.string())
-            numbered = pa.table({"uid": uid, "row": pa.array(range(rows.height), pa.int64())})
-            pool = self._transact(pool, _rewritten(pool, numbered), {})
+        doomed = int(pool.dataset.count_rows(filter=where))
+        properties = self._properties(state, {"what": "forget", "rows": doomed})
+        if doomed:
+            pool = self._transact(pool, _without(pool, where), properties)
         pool.dataset.optimize.compact_files(
             target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
         )
         pool = Pool.open(self.path)
-        for tag in pool.dataset.tags.list():
-            pool.dataset.tags.delete(tag)
-        properties = self._properties(state, {"what": "forget", "rows": len(doomed)})
+        for name in pool.tags():
+            self.untag(pool, name)
         pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-        named = {properties[STATE_PROPERTY], *(state["checkpoint"] or {"sums": {}})["sums"].values(), *state["guards"]}
+        named = {properties[STATE_PROPERTY], *state_files(state)}
         for path in (self.path / "state").iterdir():
             if path.stem not in named:
                 path.unlink()
+        self._remove_unfinished()
         return Pool.open(self.path)
+
+    def _remove_unfinished(self) -> None:
+        """Delete what Lance was writing when a process was killed: its clean-up knows whole files only."""
+        for path in sorted((self.path / "samples.lance").rglob(".tmp*")):
+            path.unlink()
 
     def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
         """Save a state; return the transaction properties of the commit that it belongs to."""
@@ -241,4 +265,34 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
         modified.update(fields)
     return lance.LanceOperation.Update(
         updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
+    )
+
+
+def _without(pool: Pool, where: str) -> Any:
+    """Return the Lance operation that removes rows and numbers the others anew. It holds no word of the filter."""
+    import lance
+    import pyarrow as pa
+
+    gone = set(pool.frame(["uid"], where=where)["uid"].to_list())
+    next_row = 0
+    fragments, empty, modified = [], [], set()
+    for fragment in pool.dataset.get_fragments():
+        uids = fragment.to_table(columns=["uid"]).column("uid").to_pylist()
+        left = fragment.delete(where)
+        if left is None:
+            empty.append(fragment.fragment_id)
+            continue
+        stays = np.array([uid not in gone for uid in uids])
+        rows = np.where(stays, next_row + np.cumsum(stays) - 1, -1)
+        next_row += int(stays.sum())
+        numbered = pa.table({"uid": pa.array(uids, pa.string()), "row": pa.array(rows, pa.int64())})
+        updated, fields = fragment.update_columns(numbered, left_on="uid", right_on="uid")
+        updated.deletion_file = left.deletion_file
+        fragments.append(updated)
+        modified.update(fields)
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=empty,
+        updated_fragments=fragments,
+        fields_modified=sorted(modified),
+        update_mode="rewrite_columns",
     )
