@@ -12,7 +12,6 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from curate.engine.changes import Forgetting
 from curate.errors import KeyNotFoundError, UsageError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import BAR, RECEIPTS, finish, write_note
+from curate.remote import Place
 from curate.samples import content_hash
 from curate_kernels.arrays import I64
 
@@ -47,7 +47,7 @@ class Forgotten:
 class Bar:
     """Salted hashes of bytes and of names that must not come back."""
 
-    def __init__(self, pool: Path) -> None:
+    def __init__(self, pool: Place) -> None:
         path = pool / BAR
         saved = json.loads(path.read_text()) if path.exists() else {}
         self.salt: str = saved.get("salt", "")
@@ -76,7 +76,7 @@ class Bar:
 
 
 def forget(
-    pool: str | Path,
+    pool: str | Place,
     *,
     keys: Sequence[str] = (),
     url_domains: Sequence[str] = (),
@@ -147,9 +147,12 @@ def _note(pool: Pool, rows: I64, step: int) -> dict[str, Any]:
     }
 
 
-def past_log(pool: Path) -> list[dict[str, Any]]:
+def past_log(pool: Place) -> list[dict[str, Any]]:
     """Return what the receipts keep of versions that are gone, newest first."""
-    receipts = [json.loads(path.read_text()) for path in sorted((pool / RECEIPTS).glob("*.json"), reverse=True)]
+    folder = pool / RECEIPTS
+    paths = (path for path in folder.iterdir() if path.suffix == ".json") if folder.is_dir() else ()
+    newest = sorted(paths, key=lambda path: path.name, reverse=True)
+    receipts = [json.loads(path.read_text()) for path in newest]
     return [{**entry, "gone": True} for receipt in receipts for entry in reversed(receipt["past"])]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, VIEWS, vectors
+from curate.remote import Place, place, storage_options
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 class Pool:
     """A pool opened for reading at its newest version (or at `version`). Readers never block and see one version."""
 
-    def __init__(self, path: Path, dataset: Any) -> None:
+    def __init__(self, path: Place, dataset: Any) -> None:
         self.path = path
         self.dataset = dataset  # the lance.LanceDataset, for what this class does not offer
 
     @classmethod
-    def open(cls, path: str | Path, version: int | None = None) -> Pool:
+    def open(cls, path: str | Place, version: int | None = None) -> Pool:
         """Open a pool. Raises PoolError when there is none, or when its table cannot be read."""
         import lance
 
-        path = Path(path)
+        path = place(path)
         table = path / "samples.lance"
         if not table.is_dir():
             raise PoolError(f"there is no pool at {path}; `curate grow SOURCE --pool {path}` makes one")
         try:
-            dataset = lance.dataset(str(table), version=version)
+            dataset = lance.dataset(str(table), version=version, storage_options=storage_options(path))
         except (ValueError, OSError) as error:
             raise PoolError(f"the pool at {path} cannot be opened: {error}") from error
         return cls(path, dataset)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.files import atomic_write, canonical_json
 from curate.pool.reader import Pool
+from curate.remote import Place
 
 if TYPE_CHECKING:
     from curate.pool.writer import Writer
@@ -16,7 +16,7 @@ MARK = "forgotten"  # the reason of rows that are to be removed
 BAR, PENDING, RECEIPTS = "forgotten/bar.json", "forgotten/pending.json", "receipts"
 
 
-def write_note(pool: Path, note: dict[str, Any]) -> None:
+def write_note(pool: Place, note: dict[str, Any]) -> None:
     """Write down what is about to be decided: the step of the deciding commit, hashes, and what will be gone."""
     (pool / PENDING).parent.mkdir(exist_ok=True)
     atomic_write(pool / PENDING, canonical_json(note))
