@@ -53,16 +53,21 @@ def patiently(work: Callable[[], T], what: str) -> T:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # fsspec calls any failure over a URL "not found"
+    error = _cause(error)
     return without_secrets(str(error)) or type(error).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what is behind an error: fsspec calls any failure over a URL "not found"."""
+    cause = error.__cause__
+    network = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp")
+    return cause if isinstance(error, FileNotFoundError) and cause is not None and network else error
 
 
 def _named(error: BaseException, what: str) -> RemoteError | None:
     """Return the error for what fails for good, None for what may pass."""
+    error = _cause(error)
     status = _http_status(error)
-    if status is None and isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        return _named(error.__cause__, what)
     if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return RemoteDeniedError(
             f"cannot {what}: access is denied ({_words(error)}); check the credentials in the environment, and that"

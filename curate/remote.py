@@ -182,8 +182,9 @@ class Remote:
         try:
             found = self._call("ls", detail=True) if self.is_listable else []
         except FileNotFoundError:
-            Remote(f"{self.scheme}://{self.parts[0]}")._look()  # a bucket must be there, a prefix need not
-            return
+            if Remote(f"{self.scheme}://{self.parts[0]}").exists():
+                return  # a bucket must be there, a prefix need not
+            raise RemoteMissingError(f"cannot list {self}: there is no such bucket") from None
         for info in found:
             name = info["name"].rstrip("/")
             if name != own:
