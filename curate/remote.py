@@ -193,7 +193,10 @@ class Remote:
     def find(self) -> Iterator[tuple[str, Status]]:
         """Yield relative name and status of every file below a folder."""
         own = self._key(self._files())
-        for name, info in self._call("find", detail=True).items():
+        found = self._call("find", detail=True)
+        for name, info in found.items():
+            if info["type"] != "file":
+                continue  # what some tools write to mark an empty folder
             yield name[len(own) :].lstrip("/"), Remote(f"{self.scheme}://{name}", info).status()
 
     def open(self, mode: str = "rb") -> BinaryIO:

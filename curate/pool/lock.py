@@ -120,7 +120,8 @@ class Lease:
         except (FileExistsError, RemoteError) as error:
             self._token = ""
             raise PoolLockedError(
-                f"another process took over the pool at {self._path.parent} at this moment; try again later ({error})"
+                f"the lease of the pool at {self._path.parent}, which had run out, could not be taken over ({error});"
+                " another process may just have done so: try again later"
             ) from error
 
     def check(self) -> None:
@@ -163,11 +164,17 @@ class Lease:
         self._until = until
 
     def _read(self) -> tuple[str, dict[str, Any]]:
-        """Return the lease's entity tag and content; nothing where it has just been given back."""
+        """Return the lease's entity tag and content; nothing where it has just been given back.
+
+        The lock file of a local pool that was copied here is empty, and holds nobody off.
+        """
         try:
-            return self._path.status().stamp, dict(json.loads(self._path.read_bytes()))
+            stamp = self._path.status().stamp
+            data = self._path.read_bytes()
         except FileNotFoundError:
             return "", {}
+        held = json.loads(data) if data else {}
+        return stamp, held if isinstance(held, dict) else {}
 
 
 def _me() -> dict[str, Any]:
