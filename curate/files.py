@@ -8,7 +8,10 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.remote import Remote
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,8 +24,14 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, and rename it into place."""
+def atomic_write(path: Path | Remote, data: bytes) -> None:
+    """Write a file under a temporary name in the same folder, flush it to disk, and rename it into place.
+
+    An object store does so by itself.
+    """
+    if not isinstance(path, Path):
+        path.write_bytes(data)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -38,6 +47,14 @@ def atomic_write(path: Path, data: bytes) -> None:
             os.unlink(name)
         raise
     sync_folder(path.parent)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: $CURATE_CACHE, $XDG_CACHE_HOME/curate or ~/.cache/curate."""
+    if own := os.environ.get("CURATE_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "curate"
 
 
 def canonical_json(value: Any) -> bytes:

@@ -703,7 +703,8 @@ def test_cut_tar_loses_no_complete_sample(members: list[tuple[str, str, int]], f
         named = [(f"{key}.{extension}" if extension else key, b"x" * size) for key, extension, size in members]
         path = write_tar(Path(folder, "s.tar"), named, form)
         whole = read(path)
-        groups = index_tar(path)
+        with path.open("rb") as file:
+            groups = list(index_tar(path, file))
         cut = int(share * path.stat().st_size)
         os.truncate(path, cut)
         try:

@@ -12,7 +12,6 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from curate.engine.changes import Forgetting
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import RECEIPTS, finish, read_bar, write_note
+from curate.remote import Place, listed
 from curate.samples import content_hash
 from curate_kernels.arrays import I64
 
@@ -47,7 +47,7 @@ class Forgotten:
 class Bar:
     """Salted hashes of bytes and of names that must not come back."""
 
-    def __init__(self, pool: Path) -> None:
+    def __init__(self, pool: Place) -> None:
         saved = read_bar(pool)
         self.salt: str = saved["salt"]
         self._hashes: set[str] = set(saved["hashes"])
@@ -75,7 +75,7 @@ class Bar:
 
 
 def forget(
-    pool: str | Path,
+    pool: str | Place,
     *,
     keys: Sequence[str] = (),
     url_domains: Sequence[str] = (),
@@ -146,10 +146,10 @@ def _note(pool: Pool, rows: I64, step: int) -> dict[str, Any]:
     }
 
 
-def past_log(pool: Path) -> list[dict[str, Any]]:
+def past_log(pool: Place) -> list[dict[str, Any]]:
     """Return what the receipts keep of versions that are gone, newest first."""
     found = []
-    for path in sorted((pool / RECEIPTS).glob("*.json"), reverse=True):
+    for path in reversed(listed(pool / RECEIPTS, ".json")):
         try:
             found += [{**entry, "gone": True} for entry in reversed(json.loads(path.read_bytes())["past"])]
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -24,6 +24,7 @@ from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
+from curate.remote import Place, Remote
 from curate.samples import Source
 from curate.sources import Columns, open_sources
 
@@ -46,13 +47,13 @@ class Grown:
 
 
 def grow(
-    sources: str | Path | Sequence[str | Path],
-    pool: str | Path,
+    sources: str | Place | Sequence[str | Place],
+    pool: str | Place,
     *,
     recipe: Recipe | str | Path | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
-    guard: Sequence[str | Path] = (),
+    guard: Sequence[str | Place] = (),
     finish: bool = True,
     progress: Progress | None = None,
 ) -> Grown:
@@ -61,8 +62,8 @@ def grow(
     Every batch is one atomic commit. A killed run is resumed by the same call; what was decided is skipped as `known`.
 
     Args:
-        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them.
-        pool: the folder of the pool; made if there is none.
+        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them. Paths or URLs.
+        pool: the folder of the pool, or a prefix in an object store; made if there is none.
         recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
@@ -76,7 +77,7 @@ def grow(
         KeyboardInterrupt: passed on; everything committed stays.
     """
     started = time.perf_counter()
-    paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = [sources] if isinstance(sources, (str, Path, Remote)) else list(sources)
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     named = (given or Recipe()).replace(options or {}).as_dict()["source"]
     columns = Columns(**{key: value or None for key, value in named.items()})

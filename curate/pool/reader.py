@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, VIEWS, vectors
 from curate.pool.trouble import reads, trouble
+from curate.remote import Place, listed, place, storage_options
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 class Pool:
     """A pool opened for reading at its newest version (or at `version`). Readers never block and see one version."""
 
-    def __init__(self, path: Path, dataset: Any) -> None:
+    def __init__(self, path: Place, dataset: Any) -> None:
         self.path = path
         self.dataset = dataset  # the lance.LanceDataset, for what this class does not offer
 
     @classmethod
-    def open(cls, path: str | Path, version: int | None = None) -> Pool:
+    def open(cls, path: str | Place, version: int | None = None) -> Pool:
         """Open a pool. Raises PoolError when there is none, or when its table cannot be read."""
         import lance
 
-        path = Path(path)
+        path = place(path)
         table = path / "samples.lance"
         if not table.is_dir():
             raise PoolError(f"there is no pool at {path}; `curate grow SOURCE --pool {path}` makes one")
         with trouble(path, "read", lambda: _openable(table) if version is None else "name another version"):
-            return cls(path, lance.dataset(str(table), version=version))
+            return cls(path, lance.dataset(str(table), version=version, storage_options=storage_options(path)))
 
     @property
     def version(self) -> int:
@@ -234,15 +234,17 @@ def state_files(state: dict[str, Any]) -> list[str]:
     return [*(state["checkpoint"] or {"sums": {}})["sums"].values(), *state["guards"]]
 
 
-def _openable(table: Path) -> str:
+def _openable(table: Place) -> str:
     """Return what to do about a table whose newest version does not open."""
     import lance
 
     newer: list[str] = []
-    for file in sorted((table / "_versions").glob("*.manifest")):  # the newest first: names count down
+    options = storage_options(table.parent)
+    for file in listed(table / "_versions", ".manifest"):  # the newest first: names count down
+        version = 2**64 - 1 - int(file.name.removesuffix(".manifest"))
         try:
             with trouble(table.parent, "read", str):
-                lance.dataset(str(table), version=2**64 - 1 - int(file.stem)).count_rows()
+                lance.dataset(str(table), version=version, storage_options=options).count_rows()
         except PoolError:
             newer.append(str(file))
         else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import PoolError
 from curate.files import atomic_write, canonical_json, sealed, unsealed
 from curate.pool.reader import Pool
 from curate.pool.trouble import trouble
+from curate.remote import Place, listed
 
 if TYPE_CHECKING:
     from curate.pool.writer import Writer
@@ -17,24 +17,24 @@ MARK = "forgotten"  # the reason of rows that are to be removed
 BAR, PENDING, RECEIPTS = "forgotten/bar.json", "forgotten/pending.json", "receipts"
 
 
-def write_note(pool: Path, note: dict[str, Any]) -> None:
+def write_note(pool: Place, note: dict[str, Any]) -> None:
     """Write down what is about to be decided: the step of the deciding commit, hashes, and what will be gone."""
     with trouble(pool, "written"):
         (pool / PENDING).parent.mkdir(exist_ok=True)
         atomic_write(pool / PENDING, sealed(note))
 
 
-def read_bar(pool: Path) -> dict[str, Any]:
+def read_bar(pool: Place) -> dict[str, Any]:
     """Return {"salt", "hashes"} of what must not come back. Raises PoolError when the list is damaged or missing."""
     if (pool / BAR).exists():
         todo = "restore it from a backup; while it is lost, what was taken down could come back"
         return dict(_read(pool / BAR, "list of what was taken down", todo))
-    if any((pool / RECEIPTS).glob("*.json")):
+    if listed(pool / RECEIPTS, ".json"):
         raise PoolError(f"{pool / BAR} is missing, and {pool / RECEIPTS} tells of takedowns: restore it from a backup")
     return {"salt": "", "hashes": []}
 
 
-def _read(path: Path, what: str, todo: str) -> Any:
+def _read(path: Place, what: str, todo: str) -> Any:
     try:
         return unsealed(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -48,8 +48,9 @@ def finish(writer: Writer) -> dict[str, Any] | None:
     """
     with trouble(writer.path, "written"):
         for folder in (writer.path / PENDING).parent, writer.path / RECEIPTS:
-            for unfinished in folder.glob(".*"):
-                unfinished.unlink()
+            for unfinished in listed(folder):
+                if unfinished.name.startswith("."):
+                    unfinished.unlink()
         if not (writer.path / PENDING).exists():
             return None
         return _finish(writer)

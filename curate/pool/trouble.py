@@ -6,14 +6,14 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from curate.errors import CurateError, PoolError, UsageError
+from curate.remote import Place
 
 
 class _Placed(Protocol):
-    path: Path
+    path: Place
 
 
 S = TypeVar("S", bound=_Placed)
@@ -33,7 +33,7 @@ _FILTER = ("Error parsing statement", "Schema error", "Error resolving filter", 
 
 
 @contextmanager
-def trouble(path: Path, done: str, advice: Callable[[], str] | None = None) -> Iterator[None]:
+def trouble(path: Place, done: str, advice: Callable[[], str] | None = None) -> Iterator[None]:
     """Turn what Lance and the system raise into PoolError, for a filter that makes no sense into UsageError.
 
     path: the pool; done: "read" or "written"; advice: gives what to do when it cannot be read
@@ -52,7 +52,7 @@ def trouble(path: Path, done: str, advice: Callable[[], str] | None = None) -> I
         raise PoolError(_told(path, done, error, advice)) from error
 
 
-def _told(path: Path, done: str, error: BaseException, advice: Callable[[], str] | None) -> str:
+def _told(path: Place, done: str, error: BaseException, advice: Callable[[], str] | None) -> str:
     number, words = getattr(error, "errno", None), str(error)
     for known, phrase, way_out in _ADVICE:
         if number == known or phrase in words:
@@ -64,7 +64,7 @@ def _told(path: Path, done: str, error: BaseException, advice: Callable[[], str]
     return f"the pool at {path} cannot be read, a file of its table is missing or damaged: {words}; {todo}"
 
 
-def _older(path: Path) -> str:
+def _older(path: Place) -> str:
     return (
         f"`curate log {path}` lists older versions, `curate rollback {path} VERSION` goes back to one that is whole;"
         " if a takedown removed this version while it was read, open the pool again"

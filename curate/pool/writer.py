@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
 import re
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from curate.errors import PoolError, PoolLockedError
+from curate.errors import PoolError
 from curate.files import atomic_write, canonical_json
+from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
 from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
+from curate.remote import Place, place, storage_options
 from curate_kernels.arrays import F32
 
 if TYPE_CHECKING:
@@ -35,25 +34,16 @@ class Writer:
     Raises PoolLockedError, naming the holder, when another process writes.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        from filelock import FileLock
-
-        self.path = Path(path)
-        self._lock = FileLock(str(self.path / "write.lock"), timeout=0)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
+        self._lock = pool_lock(self.path)
         self.finished: dict[str, Any] | None = None  # the takedown that was under way when the pool was locked
 
     def __enter__(self) -> Self:
-        from filelock import Timeout
-
         with trouble(self.path, "written"):
             try:
                 (self.path / "state").mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
-                (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-            except Timeout as error:
-                raise PoolLockedError(
-                    f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
-                ) from error
             except OSError:
                 self._lock.release()
                 raise
@@ -69,20 +59,12 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # the disk may be gone; the lock is what counts
-            (self.path / "writer.json").unlink()
         self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            held = json.loads((self.path / "writer.json").read_text())
-            return f"process {held['pid']} on {held['host']}"
-        except (OSError, ValueError, LookupError, TypeError):  # it may be written this instant
-            return "another process"
 
     def pool(self) -> Pool | None:
         """Return the pool as it is now, or None before its first commit."""
-        committed = any((self.path / "samples.lance" / "_versions").glob("*.manifest"))
+        versions = self.path / "samples.lance" / "_versions"
+        committed = versions.is_dir() and any(path.suffix == ".manifest" for path in versions.iterdir())
         return Pool.open(self.path) if committed else None
 
     @writes
@@ -101,6 +83,7 @@ class Writer:
 
     @writes
     def _save(self, step: int, data: bytes, suffix: str) -> str:
+        self._lock.check()
         name = f"{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}"
         atomic_write(self.path / "state" / f"{name}{suffix}", data)
         return name
@@ -118,6 +101,7 @@ class Writer:
         dataset = lance.write_dataset(
             table_schema(image_dim).empty_table(),
             str(self.path / "samples.lance"),
+            storage_options=storage_options(self.path),
             transaction_properties=properties,
         )
         return Pool(self.path, dataset)
@@ -130,7 +114,7 @@ class Writer:
         admitted = sum(decision == "admit" for decision in rows.column("decision").to_pylist())
         properties = self._properties(state, {"what": "batch", "rows": rows.num_rows, "admitted": admitted})
         dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties=properties)
-        appended = Pool(self.path, dataset)
+        appended = self._next(pool, dataset)
         return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
 
     @writes
@@ -221,15 +205,16 @@ class Writer:
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
         named = {properties[STATE_PROPERTY], *state_files(state)}
         for path in (self.path / "state").iterdir():
-            if path.stem not in named:
+            if path.name.partition(".")[0] not in named:
                 path.unlink()
         self._remove_unfinished()
         return Pool.open(self.path)
 
     def _remove_unfinished(self) -> None:
         """Delete what Lance was writing when a process was killed: its clean-up knows whole files only."""
-        for path in sorted((self.path / "samples.lance").rglob(".tmp*")):
-            path.unlink()
+        if isinstance(self.path, Path):  # a store shows whole objects only
+            for path in sorted((self.path / "samples.lance").rglob(".tmp*")):
+                path.unlink()
 
     def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
         """Save a state; return the transaction properties of the commit that it belongs to."""
@@ -241,7 +226,17 @@ class Writer:
         from lance.dataset import Transaction
 
         transaction = Transaction(pool.version, operation, transaction_properties=properties)
-        return Pool(self.path, lance.LanceDataset.commit(pool.dataset, transaction))
+        self._lock.check()
+        return self._next(pool, lance.LanceDataset.commit(pool.dataset, transaction))
+
+    def _next(self, pool: Pool, dataset: Any) -> Pool:
+        """Return the pool after a commit; PoolError if another process committed in between, which no lock let it."""
+        if int(dataset.version) != pool.version + 1:
+            raise PoolError(
+                f"another process wrote to the pool at {self.path} at the same time;"
+                f" `curate rollback {self.path} {pool.version}` undoes what both did"
+            )
+        return Pool(self.path, dataset)
 
     def _compacted(self, pool: Pool) -> Pool:
         """Merge small fragments when there are many; order, rows and statistics stay as they are."""
