@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,8 +17,8 @@ import numpy as np
 from curate.errors import PoolError, PoolLockedError
 from curate.files import atomic_write, canonical_json
 from curate.pool.reader import Pool
-from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
-from curate_kernels.arrays import F32
+from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
+from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,15 +147,19 @@ class Writer:
         pool.dataset.add_columns(pa.field(name, pa.list_(pa.float16(), dim)))
         return Pool.open(self.path)
 
-    def update(self, pool: Pool, changes: pa.Table, state: dict[str, Any]) -> Pool:
+    def update(
+        self, pool: Pool, changes: pa.Table, state: dict[str, Any], some: Sequence[tuple[I64, pa.Table]] = ()
+    ) -> Pool:
         """Commit new values of some columns for every row, in order of arrival, with the state that they lead to.
 
-        changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
+        changes: one row per row of the pool, with `uid` and the columns to replace
+        some: (ordinals ascending, a table of other columns for these rows alone); only fragments that hold such rows
+        are rewritten in these columns, so that embeddings elsewhere stay where they are
         """
         event: dict[str, Any] = {"what": "checkpoint", "rows": changes.num_rows}
         if "decision" in changes.column_names:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
-        return self._compacted(self._transact(pool, _rewritten(pool, changes), self._properties(state, event)))
+        return self._compacted(self._transact(pool, _rewritten(pool, changes, some), self._properties(state, event)))
 
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
         """Commit score columns, (n,) float32 in order of arrival, null where NaN. Changes no statistics.
@@ -205,6 +211,7 @@ class Writer:
         for path in (self.path / "state").iterdir():
             if path.stem not in named:
                 path.unlink()
+        shutil.rmtree(self.path / CAPTIONS, ignore_errors=True)
         return Pool.open(self.path)
 
     def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
@@ -226,8 +233,8 @@ class Writer:
         return Pool.open(self.path)
 
 
-def _rewritten(pool: Pool, changes: pa.Table) -> Any:
-    """Return the Lance operation that replaces columns of every row, fragment by fragment."""
+def _rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]] = ()) -> Any:
+    """Return the Lance operation that replaces columns of every row, and others of some, fragment by fragment."""
     import lance
 
     at = 0
@@ -235,6 +242,8 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
     for fragment in pool.dataset.get_fragments():
         count = fragment.count_rows()
         part = changes.slice(at, count)
+        for rows, table in some:
+            part = _with_some(part, fragment, rows - at, table)
         at += count
         updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
         fragments.append(updated)
@@ -242,3 +251,19 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
     return lance.LanceOperation.Update(
         updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
     )
+
+
+def _with_some(part: pa.Table, fragment: Any, rows: I64, table: pa.Table) -> pa.Table:
+    """Return a fragment's changes with further columns: as they are, but for `rows`, counted from its first row."""
+    import pyarrow as pa
+
+    mine = np.flatnonzero((rows >= 0) & (rows < part.num_rows))
+    if not mine.size:
+        return part
+    old = fragment.to_table(columns=table.column_names)
+    order = np.arange(part.num_rows)
+    order[rows[mine]] = part.num_rows + mine
+    new = pa.concat_tables([old, table.cast(old.schema)]).take(pa.array(order))
+    for name in table.column_names:
+        part = part.append_column(new.schema.field(name), new.column(name))
+    return part
