@@ -79,7 +79,7 @@ def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: 
 def settle(engine: Engine) -> None:
     """Mend what the last checkpoint of a run refused, captions by the captioner too, and decide it again."""
     engine.ready()
-    if mend.run(engine, captioned=True):
+    if mend.run(engine, last=True):
         _decide(engine, True, False, Forgetting(), True)
         return
     assert engine.state.checkpoint is not None

@@ -37,10 +37,12 @@ Row = dict[str, Any]
 class Mended:
     """Rows that were mended, or for which it was tried, since the last commit, by ordinal.
 
+    last: failures are recorded too
     captions: (caption, original, float16 embedding); labels: (label, original); tried: every rectifier that was asked
     entries: what goes into each mended row's history
     """
 
+    last: bool = False
     captions: dict[int, tuple[str, str, F16]] = field(default_factory=dict)
     labels: dict[int, tuple[str, str]] = field(default_factory=dict)
     tried: dict[int, list[str]] = field(default_factory=dict)
@@ -103,10 +105,11 @@ def is_left(engine: Engine) -> bool:
     )
 
 
-def run(engine: Engine, captioned: bool = False) -> bool:
+def run(engine: Engine, last: bool = False) -> bool:
     """Try to mend every refused row; return whether there is something to commit. The sums are brought up to date.
 
-    captioned: by the captioner too, which is waited for
+    last: right after a checkpoint, at the end of a run: by the captioner too, which is waited for, and what fails now
+    is not tried again. Before, thresholds are older than the sums, and a good caption may fail for that.
     """
     gate, clean, mend = engine.gate, engine.recipe.clean, engine.recipe.mend
     engine.mended = Mended()
@@ -116,11 +119,11 @@ def run(engine: Engine, captioned: bool = False) -> bool:
         return False
     refused = engine.pool.frame([*_READ, "mend_tried", *PLACE], where=_REFUSED).to_dicts()
     mismatched = [row for row in refused if row["reason"] == "caption_mismatch"]
-    mended = Mended()  # the engine reads rows as the pool has them until all is known
+    mended = Mended(last)  # the engine reads rows as the pool has them until all is known
     if captions and mend.alternatives:
         for part in _chunks([row for row in mismatched if _has_untried(row)]):
             _recaption(engine, mended, part, [row["alternatives"] for row in part], _ALTERNATIVES)
-    if captions and mend.captioner and captioned:
+    if captions and mend.captioner and last:
         _caption(engine, mended, [row for row in mismatched if row["row"] not in mended.captions])
     if labels:
         _relabel(engine, mended, [r for r in refused if r["reason"] == "label_noise" and r["label_original"] is None])
@@ -170,10 +173,12 @@ def _recaption(engine: Engine, mended: Mended, part: Sequence[Row], offers: Sequ
     before = gate.pairs.score(x, y, counted)["pvi"]
     pvi = _offered_pvi(engine, (x, y, counted), owner, image, new)
     for i, row in enumerate(part):
-        mended.tried[row["row"]] = [*(mended.tried.get(row["row"]) or row["mend_tried"] or ()), by]
         mine = np.flatnonzero(owner == i)
         best = int(mine[pvi[mine].argmax()]) if mine.size else -1
-        if best >= 0 and pvi[best] >= gate.caption.value:
+        passes = best >= 0 and before[i] < gate.caption.value <= pvi[best]
+        if passes or mended.last:
+            mended.tried[row["row"]] = [*(mended.tried.get(row["row"]) or row["mend_tried"] or ()), by]
+        if passes:
             original = row["caption_original"] or row["caption"]
             mended.captions[row["row"]] = (texts[best], original, new[best])
             mended.entries[row["row"]] = _entry(engine, by, "pvi", (before[i], pvi[best]), gate.caption.value)
