@@ -1,4 +1,4 @@
-"""A small world for tests of the engine: pictures that show eight numbers, captions that say them, and quick encoders."""
+"""A small world for tests of the engine: pictures that show eight numbers, captions that say them, quick encoders."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class BlockEncoder:
 
 
 class NumberEncoder:
-    name, dim, fingerprint, epsilon = "numbers", 8, "c" * 32, 1e-6
+    name, dim, fingerprint, epsilon = "numbers", 8, "c" * 32, 0.005
 
     def __init__(self) -> None:
         self.read: list[str] = []

@@ -175,8 +175,9 @@ def _recaption(engine: Engine, mended: Mended, part: Sequence[Row], offers: Sequ
     for i, row in enumerate(part):
         mine = np.flatnonzero(owner == i)
         best = int(mine[pvi[mine].argmax()]) if mine.size else -1
-        passes = best >= 0 and before[i] < gate.caption.value <= pvi[best]
-        if passes or mended.last:
+        fails = before[i] < gate.caption.value  # else the gate has come to let it pass as it is
+        passes = fails and best >= 0 and pvi[best] >= gate.caption.value
+        if passes or (fails and mended.last):
             mended.tried[row["row"]] = [*(mended.tried.get(row["row"]) or row["mend_tried"] or ()), by]
         if passes:
             original = row["caption_original"] or row["caption"]
