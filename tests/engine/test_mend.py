@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,6 +226,39 @@ def test_a_crash_at_any_commit_changes_nothing(
     ours, theirs = (Pool.open(path).state()["checkpoint"]["sums"] for path in (tmp_path / "pool", mended))
     digests = [{part: name.rpartition("-")[2] for part, name in sums.items()} for sums in (ours, theirs)]
     assert digests[0] == digests[1]
+
+
+SCRIPT = """
+import json, sys, curate
+from planted_world import encoders
+with encoders():
+    curate.grow(sys.argv[1], sys.argv[2], options=json.loads(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_changes_nothing(source: Path, mended: Path, tmp_path: Path) -> None:
+    pool, kills, rng = tmp_path / "pool", 0, np.random.default_rng(4)
+    command = [sys.executable, "-c", SCRIPT, str(source), str(pool), json.dumps(OPTIONS)]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    for _ in range(3):
+        before = committed(pool)
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+        while process.poll() is None and committed(pool) < before + 6:
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.2)))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    curate.grow(source, pool, options=OPTIONS)
+    assert kills >= 2
+    assert Pool.open(pool).frame().equals(Pool.open(mended).frame())
+
+
+def committed(pool: Path) -> int:
+    versions = pool / "samples.lance" / "_versions"
+    return len(list(versions.glob("*.manifest"))) if versions.is_dir() else 0
 
 
 def test_a_mended_copy_is_a_duplicate(source: Path, copy: Path, tmp_path: Path) -> None:
