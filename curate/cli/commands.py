@@ -29,6 +29,7 @@ def grow(
     path: Annotated[str | None, typer.Option(help="Column with the image paths.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
+    alternatives: Annotated[str | None, typer.Option(help="Column with other captions.")] = None,
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
@@ -46,7 +47,7 @@ def grow(
     from curate.engine.grow import grow as run
 
     given: dict[str, dict[str, Any]] = {
-        "source": {"path": path, "label": label, "caption": caption, "group": group},
+        "source": {"path": path, "label": label, "caption": caption, "alternatives": alternatives, "group": group},
         "encode": {"image": encoder, "text": text_encoder},
         "limits": {"batch_size": batch_size},
     }

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from curate.encoders import load_image_encoder
-from curate.engine import checkpoint
+from curate.engine import captioning, checkpoint, mend
 from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
 from curate.engine.core import Engine
@@ -98,7 +98,10 @@ def grow(
         if guards:
             engine.ready()
             guarded = register(engine, guards)
-        _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+        try:
+            _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+        finally:
+            captioning.close(engine)
         if engine.state.rows == first and not arrivals.known and not arrivals.barred:
             logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
         return _summary(engine, first, arrivals, time.perf_counter() - started)
@@ -173,14 +176,17 @@ def _run(
     for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
         checkpoint.make_room(engine)
-        engine.step(batch)
+        captioning.offer(engine, engine.step(batch))
         seen += len(batch)
         if progress is not None:
             progress(seen + arrivals.known, total)
         if checkpoint.is_due(engine):
             checkpoint.run(engine)
+            captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
+    if finish and mend.is_left(engine):
+        checkpoint.settle(engine)
     _record_moves(engine, sources)
 
 

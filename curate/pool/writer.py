@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,10 +15,10 @@ from curate.errors import PoolError
 from curate.files import atomic_write, canonical_json
 from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
-from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
+from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
-from curate.remote import Place, place, storage_options
-from curate_kernels.arrays import F32
+from curate.remote import Place, listed, place, storage_options
+from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,15 +142,25 @@ class Writer:
         return Pool.open(self.path)
 
     @writes
-    def update(self, pool: Pool, changes: pa.Table, state: dict[str, Any]) -> Pool:
+    def update(
+        self,
+        pool: Pool,
+        changes: pa.Table,
+        state: dict[str, Any],
+        some: Sequence[tuple[I64, pa.Table]] = (),
+        what: str = "checkpoint",
+    ) -> Pool:
         """Commit new values of some columns for every row, in order of arrival, with the state that they lead to.
 
-        changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
+        changes: one row per row of the pool, with `uid` and the columns to replace
+        some: (ordinals ascending, a table of other columns for these rows alone); only fragments that hold such rows
+        are rewritten in these columns, so that embeddings elsewhere stay where they are
+        what: `checkpoint`, or `eviction` where nothing was fitted or scored anew
         """
-        event: dict[str, Any] = {"what": "checkpoint", "rows": changes.num_rows}
+        event: dict[str, Any] = {"what": what, "rows": changes.num_rows}
         if "decision" in changes.column_names:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
-        return self._compacted(self._transact(pool, _rewritten(pool, changes), self._properties(state, event)))
+        return self._compacted(self._transact(pool, _rewritten(pool, changes, some), self._properties(state, event)))
 
     @writes
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
@@ -207,6 +218,8 @@ class Writer:
         for path in (self.path / "state").iterdir():
             if path.name.partition(".")[0] not in named:
                 path.unlink()
+        for said in listed(self.path / CAPTIONS):
+            said.unlink()
         self._remove_unfinished()
         return Pool.open(self.path)
 
@@ -245,8 +258,8 @@ class Writer:
         return Pool.open(self.path)
 
 
-def _rewritten(pool: Pool, changes: pa.Table) -> Any:
-    """Return the Lance operation that replaces columns of every row, fragment by fragment."""
+def _rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]] = ()) -> Any:
+    """Return the Lance operation that replaces columns of every row, and others of some, fragment by fragment."""
     import lance
 
     at = 0
@@ -254,6 +267,8 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
     for fragment in pool.dataset.get_fragments():
         count = fragment.count_rows()
         part = changes.slice(at, count)
+        for rows, table in some:
+            part = _with_some(part, fragment, rows - at, table)
         at += count
         updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
         fragments.append(updated)
@@ -291,3 +306,19 @@ def _without(pool: Pool, where: str) -> Any:
         fields_modified=sorted(modified),
         update_mode="rewrite_columns",
     )
+
+
+def _with_some(part: pa.Table, fragment: Any, rows: I64, table: pa.Table) -> pa.Table:
+    """Return a fragment's changes with further columns: as they are, but for `rows`, counted from its first row."""
+    import pyarrow as pa
+
+    mine = np.flatnonzero((rows >= 0) & (rows < part.num_rows))
+    if not mine.size:
+        return part
+    old = fragment.to_table(columns=table.column_names)
+    order = np.arange(part.num_rows)
+    order[rows[mine]] = part.num_rows + mine
+    new = pa.concat_tables([old, table.cast(old.schema)]).take(pa.array(order))
+    for name in table.column_names:
+        part = part.append_column(new.schema.field(name), new.column(name))
+    return part

@@ -12,7 +12,16 @@ from typing import BinaryIO
 from curate.errors import SourceError
 from curate.remote import Place
 from curate.samples import Sample
-from curate.sources.columns import Columns, Fields, Row, as_text, first_present, make_sample, read_fields
+from curate.sources.columns import (
+    Columns,
+    Fields,
+    Row,
+    as_text,
+    first_present,
+    make_sample,
+    read_alternatives,
+    read_fields,
+)
 from curate.sources.listing import IMAGES, fingerprint, is_there, stat_entry
 from curate.sources.records import read_table
 from curate.sources.remembered import Group
@@ -138,7 +147,7 @@ class TarSource:
         if self._columns.caption is None and text is not None:
             if fields.caption != text:  # then the row's own caption stays in the metadata
                 fields = read_fields(row, self._columns, drop=("key",))
-            fields = replace(fields, caption=text)
+            fields = replace(fields, caption=text, alternatives=read_alternatives(row, names, text))
         return fields if self._columns.label else replace(fields, label=label)
 
 
