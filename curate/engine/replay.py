@@ -7,6 +7,7 @@ the recipe, evaluation sets. Every decision must come out the same.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ ORDERS = ("arrival", "shuffle")
 _COMPARED = ("decision", "reason", "duplicate_of")
 _PLACE = ("source", "key", "path", "offset", "size")
 _READ = ("uid", *_PLACE, "sha256", "pixel_hash", "phash", "width", "height", "format", "caption", "label", "group")
-_STORED = (*_READ, "reason", "embedded", *QUALITY)
+_STORED = (*_READ, "meta", "reason", "embedded", *QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def _row(engine: Engine, row: dict[str, Any], at: int) -> Prepared:
     if row["embedded"]:
         reason = refusal(row["width"], row["height"], quality, engine.recipe.clean) if quality else ""
     told = {name: row[name] for name in (*_PLACE, "caption", "label", "group")}
-    sample = Sample(**told, data=b"")
+    sample = Sample(**told, data=b"", meta=json.loads(row["meta"]))
     return Prepared(
         Arrival(sample, row["uid"], row["sha256"], _Place(row["source"]), at + 1),
         reason=reason,
