@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
-_SMALLEST, _LARGEST = 1 << 16, 1 << 22  # bytes of one request: doubled as long as reading goes forward
+_SMALLEST, _LARGEST = 1 << 16, 1 << 22  # bytes of one request: grows as long as reading goes forward
+_NEAR = 1 << 20  # bytes that are read rather than jumped over
 
 T = TypeVar("T")
 
@@ -67,25 +68,27 @@ class RangeFile(io.RawIOBase):
             if start <= self._position < start + len(data):
                 return start, data
         end = self._windows[-1][0] + len(self._windows[-1][1]) if self._windows else 0
-        forward = bool(self._windows) and 0 <= self._position - end < self._request
-        start, data = self._take(end) if forward else (0, b"")
-        if not start <= self._position < start + len(data):
-            self._request = _SMALLEST if not forward else self._request
-            start = self._position
-            data = self._fetch(start, min(max(self._request, min(wanted, _LARGEST)), self._size - start))
+        if self._windows and 0 <= self._position - end < _NEAR:
+            start, data = end, self._next(end)
+        else:
+            start, self._request = self._position, _SMALLEST
+            data = self._fetch(start, min(max(_SMALLEST, min(wanted, _LARGEST)), self._size - start))
         self._windows = [*self._windows[-1:], (start, data)]
-        if forward:
-            self._request = min(2 * self._request, _LARGEST)
-            after = start + len(data)
-            size = min(self._request, self._size - after)
-            if size > 0:
-                self._ahead = after, _threads().submit(self._fetch, after, size)
-        return start, data
+        return self._window(wanted)
 
-    def _take(self, end: int) -> tuple[int, bytes]:
-        """Return what was fetched ahead, if that begins where the last window ended."""
-        ahead, self._ahead = self._ahead, None
-        return (end, ahead[1].result()) if ahead is not None and ahead[0] == end else (0, b"")
+    def _next(self, end: int) -> bytes:
+        """Return the window that begins where the last one ended, and have the one after it fetched."""
+        self._request = min(max(_NEAR, 2 * self._request), _LARGEST)
+        ready, self._ahead = self._ahead, None
+        if ready is not None and ready[0] == end:
+            data = ready[1].result()
+        else:
+            data = self._fetch(end, min(self._request, self._size - end))
+        after = end + len(data)
+        if after < self._size:
+            size = min(self._request, self._size - after)
+            self._ahead = after, _threads().submit(self._fetch, after, size)
+        return data
 
 
 def ahead(work: Callable[[T], Any], items: Iterable[T], depth: int = 16) -> Iterator[Any]:

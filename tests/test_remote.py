@@ -119,7 +119,7 @@ def test_an_interrupted_pass_remembers_how_far_it_came(web: Web, tmp_path: Path)
     passing.close()  # type: ignore[attr-defined]
     web.served = 0
     assert next(iter(open_sources([f"{web.url}/s/big.tar"])[0].rows(49))).key == "049"
-    assert web.served < 500_000
+    assert web.served < 1_300_000  # of 5.4 MB
 
 
 def test_a_cut_tar_gives_the_same_on_every_pass(web: Web, local: Path, tmp_path: Path) -> None:
@@ -335,9 +335,9 @@ def test_a_range_file_reads_like_a_file(size: int, moves: list[tuple[float, int]
 
 def test_a_fetch_ahead_that_fails_is_seen() -> None:
     def fetch(start: int, size: int) -> bytes:
-        if start > 200_000:
+        if start > 2_000_000:
             raise RemoteError("gone")
         return b"x" * size
 
     with pytest.raises(RemoteError, match="gone"):
-        io.BufferedReader(RangeFile(fetch, 1_000_000)).read()
+        io.BufferedReader(RangeFile(fetch, 9_000_000)).read()
