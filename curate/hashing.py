@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate_kernels.arrays import F64, I64, U8
-from curate_kernels.phash import cosine_basis, hash_pairs, lanczos_taps, nearest_hash, phash_bits, shrink_luma
+from curate_kernels.arrays import B1, F64, I64, U8
+from curate_kernels.phash import (
+    cosine_basis,
+    hash_matches,
+    hash_pairs,
+    lanczos_taps,
+    nearest_hash,
+    phash_bits,
+    shrink_luma,
+)
 
 U64 = NDArray[np.uint64]
 
@@ -50,6 +59,21 @@ def _taps(size: int) -> tuple[I64, I64, F64]:
 @functools.cache
 def _basis() -> F64:
     return cosine_basis(_SIDE, _LOW)
+
+
+def hash_words(texts: Sequence[str | None]) -> U64:
+    """Return hashes from their hex digits, (n,) uint64; 0 where there is none."""
+    return np.array([int(text, 16) if text else 0 for text in texts], dtype=np.uint64)
+
+
+def alike(hashes: U64, bits: int) -> B1:
+    """Return which pairs of (b,) uint64 hashes differ in at most `bits` bits, (b, b) bool; 0 is unknown."""
+    known = np.flatnonzero(hashes)
+    out: B1 = np.zeros((hashes.size, hashes.size), dtype=np.bool_)
+    if bits >= 0:
+        i, j = known[near_pairs(hashes[known], bits)].T
+        out[i, j] = out[j, i] = True
+    return out
 
 
 def near_pairs(hashes: U64, radius: int) -> I64:
@@ -98,3 +122,13 @@ class HashIndex:
         position, distance = (np.empty(hashes.shape[0], dtype=np.int64) for _ in range(2))
         nearest_hash(np.ascontiguousarray(hashes), self._hashes[: self._size], position, distance)
         return np.where(distance <= radius, position, -1), distance
+
+    def within(self, hashes: U64, radius: int) -> tuple[I64, I64]:
+        """Return the pairs (query, position) that differ in at most `radius` bits, in order; both (r,) int64."""
+        queries, stored = np.ascontiguousarray(hashes), self._hashes[: self._size]
+        pairs = np.empty((64, 2), dtype=np.int64)
+        found = hash_matches(queries, stored, radius, pairs)
+        if found > pairs.shape[0]:
+            pairs = np.empty((found, 2), dtype=np.int64)
+            hash_matches(queries, stored, radius, pairs)
+        return pairs[:found, 0], pairs[:found, 1]

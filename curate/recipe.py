@@ -48,6 +48,13 @@ class DedupTable:
     match: str = _key("pair", "`pair`: a captioned sample duplicates only one whose caption is the same too; `image`")
     epsilon: float = _key(0.0, "near-duplicate distance of images, 1 - cosine; 0: the encoder's calibrated one", 0, 2)
     epsilon_text: float = _key(0.0, "distance below which two captions are the same; 0: the encoder's own", 0, 2)
+    phash: int = _key(2, "most bits in which perceptual hashes of look-alikes differ; -1: hashes do not matter", -1, 64)
+    epsilon_phash: float = _key(0.0, "near-duplicate distance of look-alikes; 0: three times that of others", 0, 2)
+    keep: str = _key(
+        "first",
+        "which of several duplicates is kept: `first`; `largest`, most pixels; `aligned`, highest pvi; or the highest"
+        " value of a numeric column or metadata field of this name. A better one replaces the kept at a checkpoint",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +118,7 @@ class LimitsTable:
 
     batch_size: int = _key(256, "rows decided and committed together; fixed for the life of a pool", 1, 65536)
     max_pixels: int = _key(100_000_000, "larger images are refused before they are decoded: too_many_pixels", 1)
+    max_kept: int = _key(0, "most samples that stay admitted; beyond, low gains are refused: budget; 0: no bound", 0)
     memory_gb: float = _key(8.0, "Pool.embeddings refuses to load more than this", 0.001)
 
 
@@ -190,6 +198,11 @@ def _build(tables: dict[str, Any]) -> Recipe:
     recipe = Recipe(**made)
     if recipe.dedup.match not in ("pair", "image"):
         raise RecipeError(f"dedup.match is {recipe.dedup.match!r}; it must be 'pair' or 'image'")
+    if 0 < recipe.limits.max_kept < 2 * recipe.limits.batch_size:
+        raise RecipeError(
+            f"limits.max_kept is {recipe.limits.max_kept}; it must be 0 or at least two batches"
+            f" ({2 * recipe.limits.batch_size})"
+        )
     return recipe
 
 

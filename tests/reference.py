@@ -23,8 +23,11 @@ def admit_batch(
     sim_image,
     sim_text,
     pixel,
+    alike,
     has_text,
     eps,
+    luck,
+    bar,
     admitted,
     batch_twin,
     gain_image,
@@ -40,7 +43,7 @@ def admit_batch(
 
     def is_twin(i, j):
         same_text = not has_text[i] or (has_text[j] and sim_text[i, j] >= 1 - eps[1])
-        return same_text and (same_pixels(i, j) or sim_image[i, j] >= 1 - eps[0])
+        return same_text and (same_pixels(i, j) or sim_image[i, j] >= 1 - eps[2 if alike[i, j] else 0])
 
     def same_pixels(i, j):
         return pixel[i] >= 0 and pixel[i] == pixel[j]
@@ -58,8 +61,12 @@ def admit_batch(
         if twins:
             batch_twin[i] = max(twins, key=lambda j: (same_pixels(i, j), same_pixels(i, j) or sim_image[i, j], -j))
         elif stage[i] == 0:
-            admitted[i] = True
-            inside.append(i)
+            gains = [gain_image[i], gain_text[i]] if has_text[i] else [gain_image[i]]
+            with np.errstate(divide="ignore"):
+                key = np.log(max(min(np.float64(np.mean(gains, dtype=np.float32)), bar[1]), 0)) + luck[i]
+            if key >= bar[0] or bar[0] == -np.inf:
+                admitted[i] = True
+                inside.append(i)
 
 
 def pick_farthest(dist, gram, index, outside, outside_index, picked, radius):
@@ -243,6 +250,15 @@ def nearest_hash(queries, stored, position, distance):
         position[i] = bits.index(min(bits)) if bits else -1
 
 
+def hash_matches(queries, stored, radius, out):
+    """List every pair of a query and a stored hash."""
+    left, right = ([int(word) for word in words] for words in (queries, stored))
+    pairs = [(i, j) for i, a in enumerate(left) for j, b in enumerate(right) if (a ^ b).bit_count() <= radius]
+    for row, pair in enumerate(pairs[: len(out)]):
+        out[row] = pair
+    return len(pairs)
+
+
 def hash_pairs(hashes, radius, out):
     """List every pair."""
     words = [int(word) for word in hashes]
@@ -424,3 +440,86 @@ def append_codes(at, rows, code, factor, first, last, length, follow, free, code
         slot[last[c], place], factors[last[c], :, place], codes[last[c], :, place] = number, numbers, bits
         length[c] += 1
     return len(free) - len(pages)
+
+
+def sieve_rows(sim, guess, room, plus, best, value, size, gain):
+    """Walk through the rows with one list of taken rows per sieve."""
+    gain[:] = -1
+    for s in range(len(guess)):
+        near = best[s].astype(np.float64)
+        for i, row in enumerate(sim.astype(np.float64)):
+            if size[s] >= room:
+                continue
+            more = np.maximum(near, row).mean() - near.mean()
+            bar = guess[s] / 2 / room if plus else (guess[s] / 2 - value[s]) / (room - size[s])
+            if more >= bar:
+                near = np.maximum(near, row)
+                gain[i, s] = more
+                value[s] += more
+                size[s] += 1
+        best[s] = near
+
+
+def cover_rows(sim, near, picked, gain):
+    """Compute every gain for every pick; argmax takes the lowest of equals."""
+    _cover(sim, near, picked, gain, lambda done, free: free)
+
+
+def cover_some(sim, draw, near, picked, gain):
+    def drawn(done, free):
+        places = [int(u * len(free)) for u in draw[done]]
+        return sorted({order[place] for place in places})
+
+    order = list(range(len(sim)))
+
+    def forget(pick):
+        order[order.index(pick)] = order[-1]
+        order.pop()
+
+    _cover(sim, near, picked, gain, drawn, forget)
+
+
+def _cover(sim, near, picked, gain, among, after=lambda pick: None):
+    free = list(range(len(sim)))
+    for done in range(len(picked)):
+        gains = {i: np.maximum(sim[i].astype(float) - near, 0).sum() for i in among(done, free)}
+        best = min(gains, key=lambda i: (-gains[i], i))
+        picked[done], gain[done] = best, gains[best]
+        near[:] = np.maximum(near, sim[best])
+        free.remove(best)
+        after(best)
+
+
+def cover_lists(start, row, sim, near, picked, gain):
+    """Make the matrix, with similarities that cover nothing where the lists say nothing."""
+    full = np.full((len(start) - 1, len(near)), -np.inf)
+    for i in range(len(start) - 1):
+        for e in range(start[i], start[i + 1]):
+            full[i, row[e]] = max(full[i, row[e]], sim[e])
+    cover_rows(full, near, picked, gain)
+
+
+def pick_by_messages(neighbor, weight, score, picked, gain):
+    free = set(range(len(score)))
+    for done in range(len(picked)):
+        best = min(free, key=lambda i: (-score[i], i))
+        picked[done], gain[done] = best, score[best]
+        free.remove(best)
+        for other, share in zip(neighbor[best], weight[best], strict=True):
+            if other in free:
+                score[other] -= share * score[best]
+
+
+def probe_cells(column, pair, at, near, power, score):
+    for (a, b), (x, y) in zip(pair, at, strict=True):
+        plane = np.stack([column[a], column[b]])
+        best = np.argmin(np.abs(plane[0] - x) + np.abs(plane[1] - y))
+        score[best] += 1
+        distance = np.abs(plane[0] - plane[0, best]) + np.abs(plane[1] - plane[1, best])
+        others = [i for i in np.argsort(distance, kind="stable") if i != best][:near]
+        copies = [i for i in others if distance[i] == 0]
+        if copies:
+            score[copies] -= 1 / len(copies)
+        elif others:
+            share = distance[others].astype(float) ** -power
+            score[others] -= share / share.sum()

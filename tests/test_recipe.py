@@ -133,7 +133,7 @@ def changed(value: object) -> object:
 
 
 def with_change(table: str, key: str, value: object) -> Recipe:
-    return Recipe().replace({table: {key: "image" if key == "match" else changed(value)}})
+    return Recipe().replace({table: {key: {"match": "image", "max_kept": 1024}.get(key, changed(value))}})
 
 
 @pytest.mark.parametrize(("table", "key", "value"), KEYS)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.cleaning import Quality, refusal
-from curate.engine import guard
-from curate.engine.decisions import append_history, history_entry
+from curate.engine import bound, guard, prefer
+from curate.engine.decisions import Pictures, append_history, history_entry
 from curate.engine.gate import HELD
 from curate.engine.rows import nullable
+from curate.engine.state import Bound
+from curate.hashing import hash_words
 from curate.pool.takedown import MARK as FORGOTTEN
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.drift import Drift, sample_rows
@@ -25,6 +27,7 @@ _GAINS = ("gain", "gain_image", "gain_text", "gain_arrival")
 _QUALITY = ("width", "height", "quality_contrast", "quality_sharpness")
 READ = ["uid", "decision", "reason", "detail", "duplicate_of", "history", "counted", "embedded", "caption", "label"]
 READ += [*_GAINS, "gain_kept", *_QUALITY]
+_COPIES = ("near_duplicate", "exact_duplicate")
 _GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
 
 
@@ -60,6 +63,7 @@ class Changes:
         )  # fmt: skip
         self.verdict = np.array(engine.gate.verdicts(self.rows, scores), dtype=object)
         self.verdict[forgetting.rows] = FORGOTTEN
+        self.worth = prefer.values(engine, table, scores["pvi"])
         self.leak = [""] * len(self.uid)
         self.moved: I64 = np.zeros(0, dtype=np.int64)  # duplicates of forgotten rows, which may take their place
 
@@ -74,20 +78,34 @@ class Changes:
         forgotten = self.verdict == FORGOTTEN
         admitted = self.decision == "admit"
         dropped = admitted & (self.verdict != "")
-        self.engine.index.remove([self.uid[i] for i in np.flatnonzero(dropped)])
-        orphaned = self._orphans(dropped, forgotten)
+        old, better = self._successors(admitted & ~dropped)
+        gone = dropped.copy()
+        gone[old] = True
+        self.engine.index.remove([self.uid[i] for i in np.flatnonzero(gone)])
+        orphaned = self._orphans(gone, forgotten)
         for i in np.flatnonzero(orphaned):
             self.verdict[i] = self._poor(int(i)) or self.verdict[i]
         again = np.isin(self.reason, _GATE_REASONS) | orphaned | forgotten
+        if bound.bar(self.engine)[0] == -np.inf:  # there is no bound, or it is another one now
+            again |= self.reason == "budget"
         for i in np.flatnonzero((admitted | again) & (self.verdict != "")):
             decision = "hold" if self.verdict[i] == HELD else "refuse"
             self._set(int(i), decision, str(self.verdict[i]), None, self.leak[i])
-        waiting = np.flatnonzero(again & ~admitted & (self.verdict == ""))
-        size = self.engine.recipe.limits.batch_size
-        for start in range(0, waiting.size, size):
-            self._admit(waiting[start : start + size])
-        self._log()
+        waiting = ((again & ~admitted) | gone) & (self.verdict == "")
+        waiting[better] = False
+        self._admit(better)
+        self._admit(np.flatnonzero(waiting))
         self._refresh_gains()
+        self._evict()
+        self._log()
+
+    def _successors(self, kept: B1) -> tuple[I64, I64]:
+        """Return kept rows that have a better copy, and these copies; the copies are judged first, then all others."""
+        if self.worth is None:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        usable = np.isin(self.reason, _COPIES) & (self.verdict == "")
+        usable[[i for i in np.flatnonzero(usable).tolist() if self._poor(i)]] = False
+        return prefer.successors(self.worth, self.uid, self.twin, usable, kept)
 
     def _orphans(self, dropped: B1, forgotten: B1) -> B1:
         """Return the rows that lost what they duplicated; without a refill, a takedown's only lose its name."""
@@ -109,13 +127,20 @@ class Changes:
         return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
 
     def _admit(self, rows: I64) -> None:
-        table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash")).combine_chunks()
+        """Send rows through the online rule, in portions of a batch."""
+        size = self.engine.recipe.limits.batch_size
+        for start in range(0, rows.size, size):
+            self._admit_batch(rows[start : start + size])
+
+    def _admit_batch(self, rows: I64) -> None:
+        table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash", "phash")).combine_chunks()
         image, text, has_text, _ = self.engine.table_rows(table)
         pixels = table.column("pixel_hash").to_pylist()
         engine = self.engine
         leaks = engine.guard.leaks(image, pixels, engine.state.image.epsilon)
         stage = np.array([Stage.OUT if leak else Stage.FREE for leak in leaks], dtype=np.uint8)
-        decided = engine.decide(engine.index, [self.uid[i] for i in rows], pixels, image, text, has_text, stage)
+        pictures = Pictures([self.uid[i] for i in rows], pixels, hash_words(table.column("phash").to_pylist()))
+        decided = engine.decide(engine.index, pictures, image, text, has_text, stage)
         for name in _GAINS:
             self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
         self.kept[rows] = decided.kept
@@ -146,6 +171,17 @@ class Changes:
         rows = kept[sample_rows(kept.size)]
         curve = Drift.fit(self.kept[rows], self.gains["gain_arrival"][rows], self._gains_now(rows))
         self.gains["gain"][known] = curve.correct(self.kept[known], self.gains["gain_arrival"][known])
+
+    def _evict(self) -> None:
+        """Where the next batch might not fit under the bound, refuse the kept rows that the reservoir drops."""
+        kept = np.flatnonzero(self.decision == "admit")
+        if not bound.is_crowded(self.engine, kept.size):
+            return
+        uids = [self.uid[i] for i in kept]
+        stays, least, top = bound.reservoir(self.engine, self.gains["gain"][kept], uids)
+        for i in kept[~stays]:
+            self._set(int(i), "refuse", "budget", None)
+        self.engine.state.bound = Bound(self.engine.recipe.limits.max_kept, least, top)
 
     def _gains_now(self, rows: I64) -> F32:
         """Return the gain of kept rows against all other kept rows."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.engine import mend
+from curate.engine import bound, mend, prefer
 from curate.engine.changes import READ, Changes, Forgetting
 from curate.engine.gate import SCORE_COLUMNS, Gate
 from curate.engine.state import Checkpoint
@@ -45,7 +45,8 @@ def is_due_at_end(engine: Engine) -> bool:
     Without captions and labels there is no gate to fit, but gains age all the same.
     """
     last, state = engine.state.checkpoint, engine.state
-    return state.held > 0 or state.batches - (last.batches if last else 0) > 0.01 * state.batches
+    few = 0.01 * state.batches if engine.recipe.dedup.keep == "first" else 0  # any batch may hold a better copy
+    return state.held > 0 or state.batches - (last.batches if last else 0) > few
 
 
 def load(engine: Engine, saved: Checkpoint) -> None:
@@ -92,7 +93,7 @@ def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, 
     clean, pairs = engine.recipe.clean, engine.state.pairs
     warming = clean.captions and engine.gate.warming and pairs < clean.warmup and not (final and pairs > 0)
     gate = _models(engine, (1.0, 1.0), warming)
-    table = engine.mended.over(engine.pool.frame([*READ, "caption_original", "label_original"]))
+    table = engine.mended.over(engine.pool.frame([*_read(engine), "caption_original", "label_original"]))
     counted = table["counted"].to_numpy().copy()
     counted[forgetting.rows] = False
     if gate.pairs is not None:
@@ -130,6 +131,24 @@ def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, 
     engine.mended = mend.Mended()
     engine.rebuild()
     return int((changes.decision[changes.moved] == "admit").sum())
+
+
+def make_room(engine: Engine) -> None:
+    """Commit evictions where the next batch might not fit under the bound; thresholds and scores stay as they are."""
+    engine.ready()
+    if not bound.is_crowded(engine, len(engine.index)):
+        return
+    table = engine.pool.frame(_read(engine, *SCORE_COLUMNS))
+    scores = {c: table[c].cast(float).fill_null(np.nan).to_numpy().astype(np.float32) for c in SCORE_COLUMNS}
+    changes = Changes(engine, table, scores, Forgetting())
+    changes.judge()
+    engine.state.step += 1
+    engine.pool = engine.writer.update(engine.pool, changes.table(), engine.state.as_dict())
+    engine.rebuild()
+
+
+def _read(engine: Engine, *more: str) -> list[str]:
+    return list(dict.fromkeys([*READ, *prefer.columns(engine), *more]))
 
 
 def _leaks(engine: Engine) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from curate.encoders import ImageEncoder, TextEncoder
-from curate.engine import guard
+from curate.engine import bound, guard
 from curate.engine.binding import bind_text_encoder
 from curate.engine.captioning import Captions
-from curate.engine.decisions import HOLD, Decided, Judged
+from curate.engine.decisions import HOLD, Decided, Judged, Pictures
 from curate.engine.gate import HELD, Gate, Rows
 from curate.engine.guard import Guard
 from curate.engine.mend import Mended
@@ -19,7 +19,8 @@ from curate.engine.prepare import Prepared
 from curate.engine.restore import load_index, restore
 from curate.engine.rows import batch_table
 from curate.engine.state import SourceState, State
-from curate.neighbors import KeptIndex
+from curate.hashing import alike, hash_words
+from curate.neighbors import Alike, KeptIndex
 from curate.pool import Pool, Writer, vectors
 from curate.recipe import Recipe
 from curate.scoring.statistics import Statistics
@@ -140,13 +141,15 @@ class Engine:
         good &= np.array([not leak for leak in leaks], dtype=np.bool_)
         refused = np.array([reason != "" for reason, _ in refusals], dtype=np.bool_)
         stage = np.where(embedded, np.where(refused, Stage.GATED, Stage.FREE), Stage.OUT).astype(np.uint8)
-        uids, pixels = [p.arrival.uid for p in batch], [p.pixel_hash for p in batch]
-        decided = self.decide(self.index, uids, pixels, image, text, has_text, stage)
+        pictures = Pictures(
+            [p.arrival.uid for p in batch], [p.pixel_hash for p in batch], hash_words([p.phash for p in batch])
+        )
+        decided = self.decide(self.index, pictures, image, text, has_text, stage)
         counted = good & np.array([not twin for twin, _ in decided.twins], dtype=np.bool_)
         waiting = counted & np.array([reason == HELD for reason, _ in refusals], dtype=np.bool_)
         if waiting.any():  # of equal rows that are held back, one enters the sums
             stage = np.where(waiting, Stage.FREE, Stage.OUT).astype(np.uint8)
-            new = self.decide(self.held, uids, pixels, image, text, has_text, stage)
+            new = self.decide(self.held, pictures, image, text, has_text, stage)
             counted &= ~waiting | new.decision.admitted
         return Judged(batch, image16, text16, rows, scores, decided, refusals, counted)
 
@@ -176,25 +179,24 @@ class Engine:
                 self.class_number[name] = len(self.state.classes)
                 self.state.classes.append(name)
 
-    def decide(
-        self,
-        index: KeptIndex,
-        uids: Sequence[str],
-        pixels: Sequence[str],
-        image: F32,
-        text: F32,
-        has_text: B1,
-        stage: U8,
-    ) -> Decided:
+    def decide(self, index: KeptIndex, pictures: Pictures, image: F32, text: F32, has_text: B1, stage: U8) -> Decided:
         """Judge rows against an index, in order, and add those that are admitted to it."""
-        k, eps = self.recipe.gain.k, self.state.image.epsilon
+        uids, hashes = pictures.uids, pictures.hashes
+        k, bits, eps = self.recipe.gain.k, self.recipe.dedup.phash, self.state.image.epsilon
         eps_text = self.state.text.epsilon if self.state.text and self.recipe.dedup.match == "pair" else 2.0
-        shown = ["" if out else pixel for out, pixel in zip(stage == Stage.OUT, pixels, strict=True)]
-        found = index.search(image, text, has_text, shown, k, eps, eps_text)
+        eps_alike = self.recipe.dedup.epsilon_phash or min(3 * eps, 1.0)
+        shown = ["" if out else pixel for out, pixel in zip(stage == Stage.OUT, pictures.pixels, strict=True)]
+        found = index.search(image, text, has_text, shown, k, eps, eps_text, Alike(hashes, bits, eps_alike))
         numbers: dict[str, int] = {}
         pixel = np.array([numbers.setdefault(p, len(numbers)) if p else -1 for p in shown], dtype=np.int64)
-        batch = Batch(stage, image, text, has_text, pixel, found.twin, found.top_image, found.top_text)
-        selector: StreamSelector = InfoGrowth(k=k, epsilon=eps, epsilon_text=eps_text)
+        batch = Batch(
+            stage, image, text, has_text, pixel, alike(hashes, bits), bound.luck(uids),
+            found.twin, found.top_image, found.top_text,
+        )  # fmt: skip
+        limit = bound.bar(self) if index is self.index else (-np.inf, np.inf)
+        selector: StreamSelector = InfoGrowth(
+            k=k, epsilon=eps, epsilon_text=eps_text, epsilon_alike=eps_alike, bar=limit
+        )
         decision = selector.decide(batch)
         twins = []
         for i, (kept, other) in enumerate(zip(found.twin.tolist(), decision.batch_twin.tolist(), strict=True)):
@@ -206,7 +208,8 @@ class Engine:
                 twins.append((uids[other], bool(pixel[i] >= 0 and pixel[i] == pixel[other])))
         kept = len(index) + np.cumsum(decision.admitted) - decision.admitted
         new = np.flatnonzero(decision.admitted).tolist()
-        index.add([uids[i] for i in new], image[new], text[new], has_text[new], [pixels[i] for i in new])
+        pixels = [pictures.pixels[i] for i in new]
+        index.add([uids[i] for i in new], image[new], text[new], has_text[new], pixels, hashes[new])
         return Decided(decision, twins, kept)
 
     def count(self, rows: Rows) -> tuple[int, int]:

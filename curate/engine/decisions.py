@@ -11,10 +11,20 @@ import numpy as np
 
 from curate.engine.gate import HELD, Rows
 from curate.engine.prepare import Prepared
+from curate.hashing import U64
 from curate_kernels.arrays import B1, F16, F32, I64
 from curate_selectors.types import Decision
 
 ADMIT, REFUSE, HOLD = "admit", "refuse", "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What tells b pictures apart besides their embeddings: uids, hashes of the pixels, perceptual hashes (b,)."""
+
+    uids: Sequence[str]
+    pixels: Sequence[str]
+    hashes: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Decided:
             return ADMIT, "admitted"
         if twin:
             return REFUSE, "exact_duplicate" if exact else "near_duplicate"
-        return (HOLD if refusal == HELD else REFUSE), refusal
+        return (HOLD if refusal == HELD else REFUSE), refusal or "budget"
 
 
 @dataclass(frozen=True, slots=True)

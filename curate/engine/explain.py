@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from curate.engine.mend import MEND
 from curate.pool import Pool, vectors
+from curate.recipe import Recipe
+from curate_selectors.infogrowth import InfoGrowth
+from curate_selectors.types import Candidates
 
 _PLACE = ("uid", "key", "source", "path", "offset", "size", "width", "height", "format", "caption", "label", "group")
 _ORIGINALS = ("caption_original", "label_original")
@@ -19,6 +25,7 @@ _SENTENCES = {
     "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
     "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
     "forgotten": "it was taken down",
+    "budget": "limits.max_kept samples were admitted, and its gain did not win it a place among them",
     "eval_leak": "it is too near an image of a registered evaluation set",
     "undecodable": "its bytes do not decode",
     "too_many_pixels": "its header announces more pixels than limits.max_pixels",
@@ -55,10 +62,21 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     if row["duplicate_of"]:
         answer["duplicate_of"] = _twin(pool, row)
     answer["would_be_kept"] = _counterfactual(row, answer)
+    if row["decision"] == "admit":
+        answer["selected_at"] = _selected_at(pool, row)
     answer["history"] = json.loads(row["history"])
     answer["mended"] = [entry for entry in answer["history"] if entry["decision"] == MEND]
     answer["decided_in_batch"] = row["batch"]
     return answer
+
+
+def _selected_at(pool: Pool, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the smallest budget at which `infogrowth` takes an admitted row, by the seed of a recipe's default."""
+    table = pool.frame(["uid", "gain"], where="decision = 'admit'").sort("uid")
+    data = Candidates(table.height, scores={"gain": table["gain"].fill_null(0.0).to_numpy().astype(np.float32)})
+    ranked = InfoGrowth().select(data, data.n, Recipe().select.seed).index
+    rank = int(np.flatnonzero(ranked == table["uid"].search_sorted(row["uid"]))[0]) + 1
+    return {"method": "infogrowth", "count": rank, "budget": f"{math.ceil(1e4 * rank / data.n) / 100:g}%"}
 
 
 def _counterfactual(row: dict[str, Any], answer: dict[str, Any]) -> list[str]:

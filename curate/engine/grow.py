@@ -174,6 +174,7 @@ def _run(
         _touch(engine)
     for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
+        checkpoint.make_room(engine)
         captioning.offer(engine, engine.step(batch))
         seen += len(batch)
         if progress is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from curate.engine import checkpoint
 from curate.engine.gate import Gate
+from curate.hashing import hash_words
 from curate.neighbors import KeptIndex
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def restore(engine: Engine) -> None:
 
 def load_index(engine: Engine, index: KeptIndex, where: str) -> None:
     """Add the rows of the pool that a filter names to an index, in order of arrival."""
-    for batch in engine.pool.scan(engine.columns("uid", "pixel_hash"), where=where):
+    for batch in engine.pool.scan(engine.columns("uid", "pixel_hash", "phash"), where=where):
         image, text, has_text, _ = engine.table_rows(batch)
-        uids, pixels = (batch.column(name).to_pylist() for name in ("uid", "pixel_hash"))
-        index.add(uids, image, text, has_text, pixels)
+        uids, pixels, hashes = (batch.column(name).to_pylist() for name in ("uid", "pixel_hash", "phash"))
+        index.add(uids, image, text, has_text, pixels, hash_words(hashes))
 
 
 def _replay(engine: Engine, first: int) -> None:

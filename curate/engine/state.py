@@ -52,6 +52,15 @@ class Checkpoint:
 
 
 @dataclass(slots=True)
+class Bound:
+    """What a sample must reach to enter a kept set of bounded size: `bound.py`. max_kept: the bound that it is for."""
+
+    max_kept: int
+    least: float
+    top: float
+
+
+@dataclass(slots=True)
 class State:
     """The whole state.
 
@@ -75,6 +84,7 @@ class State:
     checkpoint: Checkpoint | None = None
     changes: list[dict[str, Any]] = field(default_factory=list)
     guards: list[str] = field(default_factory=list)
+    bound: Bound | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as a JSON value."""
@@ -96,6 +106,7 @@ class State:
                 "image": Encoder(**value["image"]),
                 "text": Encoder(**value["text"]) if value["text"] else None,
                 "sources": {name: SourceState(**source) for name, source in value["sources"].items()},
+                "bound": Bound(**value["bound"]) if value.get("bound") else None,
                 "checkpoint": Checkpoint(**value["checkpoint"]) if value["checkpoint"] else None,
             }
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from curate.errors import UsageError
+from curate.hashing import U64, HashIndex
 from curate.neighbors.flat import asked
 from curate.neighbors.lists import list_bytes
 from curate.neighbors.side import Side
@@ -34,6 +36,17 @@ class Found:
     exact: B1
 
 
+class Alike(NamedTuple):
+    """Perceptual hashes (b,) of what is searched, 0 unknown.
+
+    A kept image whose hash differs in at most `bits` bits is a duplicate at the distance `epsilon` already.
+    """
+
+    hashes: U64
+    bits: int
+    epsilon: float
+
+
 class KeptIndex:
     """Everything kept, by position in order of admission. Memory: 2 (d + t) bytes a kept sample, plus its hash.
 
@@ -48,6 +61,7 @@ class KeptIndex:
         self.uids: list[str] = []
         self._at: dict[str, int] = {}
         self._pixels: dict[str, list[int]] = {}
+        self._hashes = HashIndex()
         self._image, self._text = Side(), Side()
         self._flags: U8 = np.zeros(0, dtype=np.uint8)
         self._position: I64 = np.zeros(0, dtype=np.int64)  # of each row; rows that left give their place to later ones
@@ -57,9 +71,18 @@ class KeptIndex:
     def __len__(self) -> int:
         return len(self._at)
 
-    def add(self, uids: Sequence[str], image: F32, text: F32, has_text: B1, pixels: Sequence[str]) -> None:
-        """Append kept rows: image (b, d), text (b, t) with t = 0 where no captions are known, pixel hashes.
+    def add(
+        self,
+        uids: Sequence[str],
+        image: F32,
+        text: F32,
+        has_text: B1,
+        pixels: Sequence[str],
+        hashes: U64 | None = None,
+    ) -> None:
+        """Append kept rows: image (b, d), text (b, t) with t = 0 where no captions are known, hashes of the pixels.
 
+        hashes: (b,) perceptual hashes, 0 unknown
         Raises UsageError when the kept set would take more than `memory_gb`.
         """
         start, stop = self._size, self._size + len(uids)
@@ -72,6 +95,7 @@ class KeptIndex:
             self.uids.append(uid)
             self._at[uid] = position
             self._pixels.setdefault(pixel, []).append(position)
+        self._hashes.add(np.zeros(len(uids), dtype=np.uint64) if hashes is None else hashes)
         self._size = stop
 
     def remove(self, uids: Sequence[str]) -> None:
@@ -80,7 +104,15 @@ class KeptIndex:
             self._flags[self._row(self._at.pop(uid))] = 0
 
     def search(
-        self, image: F32, text: F32, has_text: B1, pixels: Sequence[str], k: int, epsilon: float, epsilon_text: float
+        self,
+        image: F32,
+        text: F32,
+        has_text: B1,
+        pixels: Sequence[str],
+        k: int,
+        epsilon: float,
+        epsilon_text: float,
+        alike: Alike | None = None,
     ) -> Found:
         """Return the k nearest kept of b rows, and what they duplicate.
 
@@ -96,7 +128,10 @@ class KeptIndex:
         ask_text = asked(text, k, text, np.zeros_like(has_text), (np.inf, np.inf))
         if has_text.any():
             self._text.search(captions, self._size, ask_text)
-        twin, exact = self._twins(pixels, ask, views)
+        twin = np.where(ask.twin_row >= 0, self._position[ask.twin_row], -1) if self._size else ask.twin_row
+        if alike is not None and alike.bits >= 0:
+            self._look_alike(twin, alike, ask, views)
+        exact = self._same_pixels(twin, pixels, ask, views)
         return Found(ask.best, ask_text.best, twin, exact)
 
     def _kept(self, need: int) -> Kept:
@@ -107,14 +142,30 @@ class KeptIndex:
         """Return where rows lie in memory, by position."""
         return np.searchsorted(self._position[: self._size], position)
 
-    def _twins(self, pixels: Sequence[str], ask: Asked, kept: Kept) -> tuple[I64, B1]:
-        """Return positions of duplicates: the lowest with equal pixels, else the most similar."""
-        twin = np.where(ask.twin_row >= 0, self._position[ask.twin_row], -1) if self._size else ask.twin_row
+    def _look_alike(self, twin: I64, alike: Alike, ask: Asked, kept: Kept) -> None:
+        """Where there is no twin, fill in the most similar kept row with a near hash, the lowest of equals."""
+        query = np.flatnonzero((twin < 0) & (alike.hashes != 0))
+        i, position = self._hashes.within(alike.hashes[query], alike.bits)
+        i, position, at = self._usable(query[i], position, ask, kept)
+        sim = np.empty(i.size, dtype=np.float32)
+        pair_inner(i, at, ask.queries, kept.rows, sim)
+        near = np.flatnonzero(sim >= 1.0 - float(np.float32(alike.epsilon)))
+        near = near[np.lexsort((-position[near], sim[near]))]  # the last write wins
+        twin[i[near]] = position[near]
+
+    def _same_pixels(self, twin: I64, pixels: Sequence[str], ask: Asked, kept: Kept) -> B1:
+        """Set the lowest kept row with equal pixels, where there is one; return (b,) where."""
         exact: B1 = np.zeros(twin.shape, dtype=np.bool_)
         pairs = [(i, j) for i, pixel in enumerate(pixels) if pixel for j in self._pixels.get(pixel, ())]
-        if not pairs:
-            return twin, exact
-        i, position = np.array(pairs, dtype=np.int64).T
+        if pairs:
+            i, position = np.array(pairs, dtype=np.int64).T
+            i, position, _ = self._usable(i, position, ask, kept)
+            twin[i[::-1]] = position[::-1]  # the last write wins: the lowest position
+            exact[i] = True
+        return exact
+
+    def _usable(self, i: I64, position: I64, ask: Asked, kept: Kept) -> tuple[I64, I64, I64]:
+        """Return the pairs of query and kept row that are kept still and have captions that are the same too."""
         at = np.minimum(self._row(position), self._size - 1)
         same = (self._position[at] == position) & (kept.flags[at] & _ALIVE > 0)
         if ask.least[1] > -1.0:
@@ -123,9 +174,7 @@ class KeptIndex:
             sim = np.empty(check.size, dtype=np.float32)
             pair_inner(i[check], at[check], ask.captions, kept.captions, sim)
             same[check] = sim >= ask.least[1]
-        i, position = i[same][::-1], position[same][::-1]  # the last write wins: the lowest position
-        twin[i], exact[i] = position, True
-        return twin, exact
+        return i[same], position[same], at[same]
 
     def _settle(self) -> None:
         """Bring the lists to the state that the number of rows implies."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from curate_kernels._jit import kernel
-from curate_kernels.arrays import B1, F32, I64, U8
+from curate_kernels.arrays import B1, F32, F64, I64, U8
 
 
 @kernel
@@ -32,7 +34,7 @@ def _mean_gain(kept: F32, batch_sim: F32, admitted: B1, count: int, best: F32) -
 
 
 @kernel
-def _twin(i: int, sim_image: F32, sim_text: F32, pixel: I64, has_text: B1, admitted: B1, eps: F32) -> int:
+def _twin(i: int, sim_image: F32, sim_text: F32, pixel: I64, alike: B1, has_text: B1, admitted: B1, eps: F32) -> int:
     """Return the admitted earlier batch row that row i duplicates, or -1: equal pixels first, then most similar."""
     best = -1
     best_sim = -np.inf
@@ -40,7 +42,7 @@ def _twin(i: int, sim_image: F32, sim_text: F32, pixel: I64, has_text: B1, admit
         if not admitted[j]:
             continue
         same = pixel[i] >= 0 and pixel[i] == pixel[j]
-        if not same and sim_image[i, j] < 1.0 - eps[0]:
+        if not same and sim_image[i, j] < 1.0 - (eps[2] if alike[i, j] else eps[0]):
             continue
         if has_text[i] and eps[1] < 2.0 and (not has_text[j] or sim_text[i, j] < 1.0 - eps[1]):
             continue
@@ -60,8 +62,11 @@ def admit_batch(
     sim_image: F32,
     sim_text: F32,
     pixel: I64,
+    alike: B1,
     has_text: B1,
     eps: F32,
+    luck: F64,
+    bar: F64,
     admitted: B1,
     batch_twin: I64,
     gain_image: F32,
@@ -77,8 +82,11 @@ def admit_batch(
     top_image, top_text: (b, k) float32, similarity to the k nearest kept, descending, -inf where there are fewer
     sim_image, sim_text: (b, b) float32, similarity inside the batch
     pixel: (b,) int64, equal numbers mean equal pixels; -1 never equal
+    alike: (b, b) bool, the perceptual hashes are near: the third distance counts for the two
     has_text: (b,) bool; a row with text duplicates only a row whose text is the same too
-    eps: (2,) float32, near-duplicate distance (1 - cosine) of images and of texts
+    eps: (3,) float32, near-duplicate distance (1 - cosine) of images, of texts, of images that are alike
+    luck: (b,) float64, bar: (2,) float64: a row enters where log(min(gain, bar[1])) + luck reaches bar[0]; where there
+        is text, the gain that counts is the mean of both (the weighted reservoir of Efraimidis and Spirakis 2006)
     admitted: (b,) bool, out
     batch_twin: (b,) int64, out: earlier row of the batch that this one duplicates, -1 for none
     gain_image, gain_text: (b,) float32, out: gain of every row not out of the game, admitted or not; NaN otherwise
@@ -96,5 +104,7 @@ def admit_batch(
             gain_text[i] = _mean_gain(top_text[i], sim_text[i], admitted & has_text, i, best)
         if kept_twin[i] >= 0:
             continue
-        batch_twin[i] = _twin(i, sim_image, sim_text, pixel, has_text, admitted, eps)
-        admitted[i] = batch_twin[i] < 0 and stage[i] == 0
+        batch_twin[i] = _twin(i, sim_image, sim_text, pixel, alike, has_text, admitted, eps)
+        if batch_twin[i] < 0 and stage[i] == 0:
+            gain = (gain_image[i] + gain_text[i]) / 2 if has_text[i] else np.float64(gain_image[i])
+            admitted[i] = bar[0] == -np.inf or math.log(max(min(gain, bar[1]), 1e-300)) + luck[i] >= bar[0]

@@ -181,6 +181,29 @@ def nearest_hash(queries: U64, stored: U64, position: I64, distance: I64) -> Non
 
 
 @kernel
+def hash_matches(queries: U64, stored: U64, radius: int, out: I64) -> int:
+    """Pairs (query, stored) that differ in at most `radius` bits, in order; return how many there are.
+
+    queries: (m,) uint64; stored: (n,) uint64; out: (r, 2) int64, the first r of them
+    """
+    found = 0
+    for i in range(queries.shape[0]):
+        for start in range(0, stored.shape[0], 256):
+            part = stored[start : start + 256]
+            near = np.int64(0)
+            for j in range(part.shape[0]):  # counted, as that is vectorised
+                near += np.int64(_bits_set(queries[i] ^ part[j]) <= np.uint64(radius))
+            if near == 0:
+                continue
+            for j in range(part.shape[0]):
+                if np.int64(_bits_set(queries[i] ^ part[j])) <= radius:
+                    if found < out.shape[0]:
+                        out[found, 0], out[found, 1] = i, start + j
+                    found += 1
+    return found
+
+
+@kernel
 def hash_pairs(hashes: U64, radius: int, out: I64) -> int:
     """Pairs i < j of hashes that differ in at most `radius` bits, in order; return how many there are.
 

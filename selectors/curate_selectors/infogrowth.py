@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate_kernels.admit import admit_batch
-from curate_kernels.arrays import F32, F64, I64
+from curate_kernels.arrays import F32, I64
 from curate_kernels.topk import push_topk
 from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.sampling import draw
 from curate_selectors.types import Batch, Candidates, Decision, Selection
 
 _BLOCK = 256
@@ -30,13 +31,17 @@ class InfoGrowth:
     """The online rule and the sampler.
 
     k: neighbours in the gain; epsilon, epsilon_text: near-duplicate distance (1 - cosine) of images and of captions
+    epsilon_alike: that of images whose perceptual hashes are near
     quantile: gains at or above this quantile get weight 1
+    bar: (least, top): a batch's row enters where log(min(gain, top)) + luck reaches least
     """
 
     k: int = 4
     epsilon: float = 0.0
     epsilon_text: float = 0.0
+    epsilon_alike: float = 0.0
     quantile: float = 0.99
+    bar: tuple[float, float] = (-np.inf, np.inf)
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -57,8 +62,11 @@ class InfoGrowth:
             batch.image @ batch.image.T,
             batch.text @ batch.text.T,
             batch.pixel,
+            batch.alike,
             batch.has_text,
-            np.array([self.epsilon, self.epsilon_text], dtype=np.float32),
+            np.array([self.epsilon, self.epsilon_text, max(self.epsilon, self.epsilon_alike)], dtype=np.float32),
+            batch.luck,
+            np.array(self.bar, dtype=np.float64),
             admitted,
             twin,
             gain_image,
@@ -78,12 +86,9 @@ class InfoGrowth:
             gain = self.gains(need_rows(data, "infogrowth"))
         top = float(np.quantile(gain, self.quantile)) if data.n else 1.0
         weight = np.clip(gain / top, 0.0, 1.0) if top > 0 else np.ones(data.n, dtype=np.float32)
-        # Draws without replacement in proportion to w are the largest of log w + Gumbel noise (exponential race).
         with np.errstate(divide="ignore"):
-            race = np.log(weight.astype(np.float64)) + np.random.default_rng(seed).gumbel(size=data.n)
-        index = np.argsort(-race, kind="stable")[:count].astype(np.int64)
-        share = _inclusion(weight.astype(np.float64), count)
-        return Selection(index, gain[index], np.ones(count, dtype=np.float32), share[index])
+            index, chance = draw(np.log(weight.astype(np.float64)), count, seed)
+        return Selection(index, gain[index], np.ones(count, dtype=np.float32), chance)
 
     def gains(self, x: F32) -> F32:
         """Return the gains of rows x (n, d) in the order given, corrected for drift."""
@@ -135,29 +140,13 @@ def mean_distance(similarity: F32) -> F32:
     return gain
 
 
-def _inclusion(weight: F64, count: int) -> F32:
-    """Return each row's chance to be among `count` successive draws: 1 - exp(-w t), t such that they sum to count.
-
-    Rosén 1972 (asymptotically exact). Rows of weight 0 are taken after all others, in order, by no chance: 1.
-    """
-    if count >= np.count_nonzero(weight):
-        return np.ones(weight.shape[0], dtype=np.float32)
-    low, high = 0.0, 1.0
-    while -np.expm1(-weight * high).sum() < count:
-        high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if -np.expm1(-weight * middle).sum() < count else (low, middle)
-    return (-np.expm1(-weight * high)).astype(np.float32)
-
-
 def stream_gains(x: F32, k: int) -> F32:
     """Return each row's gain against all rows before it, as the online rule gives when it admits everything.
 
     x: (n, d) float32 unit rows. O(n²d) time, O(n) memory.
     """
     gains = np.empty(x.shape[0], dtype=np.float32)
-    never = np.array([-2.0, -2.0], dtype=np.float32)  # no similarity reaches 1 + 2
+    never = np.full(3, -2.0, dtype=np.float32)  # no similarity reaches 1 + 2
     for start in range(0, x.shape[0], _BLOCK):
         block = x[start : start + _BLOCK]
         b = block.shape[0]
@@ -175,8 +164,11 @@ def stream_gains(x: F32, k: int) -> F32:
             block @ block.T,
             np.zeros((b, b), dtype=np.float32),
             none,
+            np.zeros((b, b), dtype=np.bool_),
             np.zeros(b, dtype=np.bool_),
             never,
+            np.zeros(b),
+            np.array([-np.inf, np.inf]),
             np.empty(b, dtype=np.bool_),
             np.empty(b, dtype=np.int64),
             gains[start : start + b],

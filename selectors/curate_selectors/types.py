@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from curate_kernels.arrays import B1, F32, I64, U8
+from curate_kernels.arrays import B1, F32, F64, I64, U8
 
 
 class Stage(IntEnum):
@@ -25,6 +25,8 @@ class Batch:
     image: (b, d) float32 unit rows, zero where OUT; text: (b, t) float32 unit rows, zero where there is no caption
     has_text: (b,) bool
     pixel: (b,) int64, equal numbers mean equal pixels, -1 unknown
+    alike: (b, b) bool, perceptual hashes that are near
+    luck: (b,) float64 Gumbel noise of each sample, for a bounded kept set
     kept_twin: (b,) int64, kept row that this one duplicates, -1 for none
     top_image, top_text: (b, k) float32, similarity to the k nearest kept, descending, -inf padding
     """
@@ -34,6 +36,8 @@ class Batch:
     text: F32
     has_text: B1
     pixel: I64
+    alike: B1
+    luck: F64
     kept_twin: I64
     top_image: F32
     top_text: F32
@@ -59,7 +63,7 @@ class Candidates:
     """What a subset selector chooses from (n candidates in a fixed order).
 
     x: (n, d) float32 unit rows, or None for methods that need no embeddings; text: (n, t), zero rows without a caption
-    target: (m, d) float32 unit rows of what the subset shall serve, or None
+    target: (m, d) float32 unit rows of what the subset shall serve, or None; target_label: (m,) int64, -1 unknown
     label, group: (n,) int64, -1 unknown, or None; captions: n texts, or None
     scores: named (n,) float32 columns
     """
@@ -68,6 +72,7 @@ class Candidates:
     x: F32 | None = None
     text: F32 | None = None
     target: F32 | None = None
+    target_label: I64 | None = None
     label: I64 | None = None
     group: I64 | None = None
     captions: Sequence[str | None] | None = None
@@ -76,7 +81,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen, best first, so that every prefix is a valid smaller selection.
+    """What was chosen, best first; where the method is nested, every prefix is a valid smaller selection.
 
     index: (m,) int64 in pick order, unique; gain: (m,) float32, the method's own gain of each pick
     weight: (m,) float32 training multiplicity, 1 unless the method says otherwise

@@ -50,3 +50,12 @@ def test_each_method_reads_its_own_gain(pool: curate.Pool, method: str, column: 
     table = pool.frame(["uid", column]).sort("uid")
     chosen = curate.select(None, method=method, budget=10, seed=1, scores={column: table[column].to_numpy()})
     assert curate.read_manifest(done.manifest)["uid"].to_list() == table["uid"][chosen.index].to_list()
+
+
+def test_why_tells_the_smallest_budget_that_takes_a_row(pool: curate.Pool, tmp_path: Path) -> None:
+    for key in ("07.jpg", "31.jpg"):
+        at = curate.why(pool, key)["selected_at"]
+        assert at["budget"] == f"{100 * at['count'] / 40:g}%"
+        for budget, inside in ((at["budget"], True), (at["count"] - 1, False)):
+            done = curate.select_from_pool(pool, tmp_path / f"{key}{inside}", budget=budget)
+            assert (key in curate.read_manifest(done.manifest)["key"].to_list()) == inside

@@ -23,8 +23,11 @@ def run(function, **inputs) -> dict[str, np.ndarray]:
         "sim_image": None,
         "sim_text": np.zeros((b, b), dtype=np.float32),
         "pixel": np.full(b, -1, dtype=np.int64),
+        "alike": np.zeros((b, b), dtype=bool),
         "has_text": np.zeros(b, dtype=bool),
-        "eps": np.array([0.1, 0.1], dtype=np.float32),
+        "eps": np.array([0.1, 0.1, 0.1], dtype=np.float32),
+        "luck": np.zeros(b),
+        "bar": np.array([-np.inf, np.inf]),
     } | inputs
     out = [np.empty(b, dtype=kind) for kind in (bool, np.int64, np.float32, np.float32)]
     function(*given.values(), *out)
@@ -87,6 +90,31 @@ def test_captions_must_match_where_there_are_any() -> None:
     assert out["twin"].tolist() == [-1, -1, 0, 0]  # row 1 says something else; row 3 says nothing
 
 
+def test_pictures_that_look_alike_are_twins_farther_apart() -> None:
+    sim = square([1, 0.8, 0.8], [0.8, 1, 0.8], [0.8, 0.8, 1])
+    alike = np.zeros((3, 3), dtype=bool)
+    alike[2, 0] = True
+    eps = np.array([0.1, 0.1, 0.3], dtype=np.float32)
+    assert run(admit_batch, sim_image=sim, alike=alike, eps=eps)["twin"].tolist() == [-1, -1, 0]
+    eps[2] = 0.1
+    assert run(admit_batch, sim_image=sim, alike=alike, eps=eps)["twin"].tolist() == [-1, -1, -1]
+
+
+def test_row_enters_where_gain_and_luck_reach_the_bar() -> None:
+    sim = square([1, 0.5, 0.9], [0.5, 1, 0.9], [0.9, 0.9, 1])
+    luck = np.array([0.0, 0.0, 1.0])
+    bar = np.array([np.log(0.6), np.inf])  # gains: 1, .5, .1
+    assert run(admit_batch, sim_image=sim, luck=luck, bar=bar, eps=np.zeros(3, np.float32))["admitted"].tolist() == [
+        True,
+        False,
+        False,
+    ]
+    luck[2] = 2.0
+    assert run(admit_batch, sim_image=sim, luck=luck, bar=bar, eps=np.zeros(3, np.float32))["admitted"][2]
+    bar[1] = 0.5  # a gain counts for at most .5
+    assert not run(admit_batch, sim_image=sim, luck=luck, bar=bar)["admitted"][0]
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> dict[str, np.ndarray]:
     b, k = draw(st.integers(0, 6)), draw(st.integers(1, 3))
@@ -100,8 +128,11 @@ def batches(draw: st.DrawFn) -> dict[str, np.ndarray]:
         "sim_image": draw(sims),
         "sim_text": draw(sims),
         "pixel": draw(hnp.arrays(np.int64, b, elements=st.integers(-1, 2))),
+        "alike": draw(hnp.arrays(bool, (b, b))),
         "has_text": draw(hnp.arrays(bool, b)),
-        "eps": draw(hnp.arrays(np.float32, 2, elements=st.sampled_from([0, 0.25, 0.5]))),
+        "eps": draw(hnp.arrays(np.float32, 3, elements=st.sampled_from([0, 0.25, 0.5]))),
+        "luck": draw(hnp.arrays(np.float64, b, elements=st.sampled_from([-0.123, 0.0123, 1.23]))),
+        "bar": np.array([draw(st.sampled_from([-np.inf, -1.0, -0.5, 0.4])), draw(st.sampled_from([0.7, np.inf]))]),
     }
 
 
