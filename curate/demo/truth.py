@@ -23,7 +23,7 @@ _REASONS = {
 class TruthRow:
     """One kind in one collection.
 
-    planted: files of it; found: those refused, or relabelled, for a right reason; precision: share of everything refused
+    planted: files of it; found: those refused, or relabelled, for a right reason; precision: share of what was refused
     for it that is of this kind; recall: found over planted; kept: files of it that the pool admitted as they were.
 
     A duplicate is found if of its pair one file is kept and the other refused as its duplicate. Of good images, `kept`

@@ -104,9 +104,8 @@ def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, 
         let_vote(engine, gate.labels, voting)
     place = places(table, voting)
     scores = _score_all(engine, gate, place)
-    before = Before(
-        table["caption_original"].is_not_null().to_numpy(), class_numbers(engine, table["label_original"].to_list())
-    )
+    first = class_numbers(engine, table["label_original"].to_list())
+    before = Before(table["caption_original"].is_not_null().to_numpy(), first)
     calibrate_gates(engine, gate, scores, counted, number, place, before)
     engine.gate = gate
     changes = Changes(engine, table, scores, forgetting)

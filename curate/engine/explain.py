@@ -65,7 +65,8 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     if row["decision"] == "admit":
         answer["selected_at"] = _selected_at(pool, row)
     answer["history"] = json.loads(row["history"])
-    answer["mended"] = [entry for entry in answer["history"] if entry["decision"] == MEND]
+    if mended := [entry for entry in answer["history"] if entry["decision"] == MEND]:
+        answer["mended"] = mended
     answer["decided_in_batch"] = row["batch"]
     return answer
 

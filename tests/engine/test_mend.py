@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from pictures import write_tar
 from planted_world import NumberEncoder, encoders, label, numbers, png, read_numbers, said
@@ -170,6 +171,35 @@ def test_a_takedown_subtracts_the_mended_pair_and_leaves_nothing_of_the_first(co
     assert curate.forget(copy, keys=[row["uid"], relabelled]).forgotten == len({row["uid"], relabelled})
     assert_sums_are_those_of_the_stored_rows(copy)
     assert not [path for path in copy.rglob("*") if path.is_file() and MARKER.encode() in path.read_bytes()]
+
+
+def test_only_fragments_that_hold_such_rows_are_rewritten_in_columns_of_some_rows(tmp_path: Path) -> None:
+    captioned = write_tar(tmp_path / "0.tar", members(range(96)))
+    curate.grow(captioned, tmp_path / "pool", options={"limits": {"batch_size": 32}}, finish=False)
+    before = Pool.open(tmp_path / "pool")
+    with Writer(tmp_path / "pool") as writer:
+        uids = before.frame(["uid"])["uid"].to_list()
+        text = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(16, dtype=np.float16)), 8)
+        some = (np.array([3, 70]), pa.table({"caption": ["new", None], "text": text}))
+        state = before.state() | {"step": before.state()["step"] + 1}
+        writer.update(before, pa.table({"uid": uids, "detail": ["judged"] * 96}), state, [some])
+    after = Pool.open(tmp_path / "pool")
+    captions = before.frame(["caption"])["caption"].to_list()
+    captions[3], captions[70] = "new", None
+    vectors = before.embeddings("text")
+    vectors[[3, 70]] = 1
+    assert after.frame(["caption"])["caption"].to_list() == captions
+    assert np.array_equal(after.embeddings("text"), vectors)
+    assert (after.frame(["detail"])["detail"] == "judged").all()
+    old, new = ([file_of(part, "text") for part in pool.dataset.get_fragments()] for pool in (before, after))
+    assert [ours == theirs for ours, theirs in zip(old, new, strict=True)] == [False, True, False]
+
+
+def file_of(fragment: Any, column: str) -> str:
+    """Return the data file in which a fragment keeps a column."""
+    number = [field.name() for field in fragment._ds.lance_schema.fields()].index(column)
+    field = fragment._ds.lance_schema.fields()[number].id()
+    return next(str(file.path) for file in fragment.data_files() if field in file.fields)
 
 
 def test_nothing_is_tried_twice(source: Path, copy: Path, text_encoder: NumberEncoder, tmp_path: Path) -> None:
