@@ -41,8 +41,9 @@ _STORED = (*_READ, "meta", "reason", "embedded", *QUALITY)
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """One commit that decided: `rows` of a batch (0: a checkpoint), and the state that it led to."""
+    """One commit that decided: `what` it was, the `rows` of a batch, and the state that it led to."""
 
+    what: str
     rows: int
     state: dict[str, Any]
 
@@ -87,7 +88,10 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
     "share", "changed": {"was → is": rows}, "first": the first differing row, "admitted": [was, is],
     "admitted_differ": share of the admitted sets that is in one of them only, where a duplicate counts as what it
     duplicates, "repeated": whether every version was there to be repeated; after a takedown they are gone, and
-    checkpoints come when they are due}. Needs room for a copy of the pool in the folder for temporary files.
+    checkpoints come when they are due, "mended": rows that are replayed with the caption or label that they were given
+    later, for the embeddings of the first are gone; where there are any, decisions may differ}.
+
+    Needs room for a copy of the pool in the folder for temporary files.
 
     Raises PoolError when the pool cannot be read, UsageError for an unknown order.
     """
@@ -104,7 +108,9 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
         _run(engine, opened, rows, plan, given=repeated)
         now = engine.pool.frame(["uid", *_COMPARED])
     was = opened.frame(["row", "uid", "source", "key", *_COMPARED])
-    told = {"pool": str(pool), "version": opened.version, "order": order, "rows": opened.rows, "repeated": repeated}
+    mended = opened.dataset.count_rows(filter="caption_original IS NOT NULL OR label_original IS NOT NULL")
+    told = {"pool": str(pool), "version": opened.version, "order": order, "rows": opened.rows}
+    told |= {"repeated": repeated, "mended": int(mended)}
     return told | ({"seed": seed} if order == "shuffle" else {}) | _compared(was, now)
 
 
@@ -119,8 +125,9 @@ def _moments(pool: Pool) -> list[_Moment] | None:
         event = pool.event(version)
         if event["what"] == "rollback":
             past = list(found.get(event["equals"], []))
-        elif event["what"] in ("batch", "checkpoint"):
-            past.append(_Moment(event["rows"] if event["what"] == "batch" else 0, pool.state(version)))
+        elif event["what"] in ("batch", "checkpoint", "eviction"):
+            rows = event["rows"] if event["what"] == "batch" else 0
+            past.append(_Moment(event["what"], rows, pool.state(version)))
         found[version] = past.copy()
     return past if sum(moment.rows for moment in past) == pool.rows else None
 
@@ -129,7 +136,7 @@ def _when_due(pool: Pool) -> list[_Moment]:
     """Return batches of the recipe's size, all by the newest state; checkpoints come when they are due."""
     state = pool.state()
     size = state["recipe"]["limits"]["batch_size"]
-    return [_Moment(min(size, pool.rows - start), state) for start in range(0, pool.rows, size)]
+    return [_Moment("batch", min(size, pool.rows - start), state) for start in range(0, pool.rows, size)]
 
 
 # Deciding once more
@@ -151,9 +158,13 @@ def _run(engine: Engine, pool: Pool, rows: I64, moments: Sequence[_Moment], give
     start = 0
     for moment in moments:
         guarded = _bind(engine, pool, moment.state)
-        if moment.rows:
+        if not given:
+            checkpoint.make_room(engine)
+        if moment.what == "batch":
             engine.step(_prepared(engine, pool, rows[start : start + moment.rows]))
             start += moment.rows
+        elif moment.what == "eviction":
+            checkpoint.make_room(engine)
         else:
             warming = moment.state["checkpoint"]["warming"]
             checkpoint.run(engine, final=not warming, guarded=guarded)

@@ -40,11 +40,16 @@ def let_vote(engine: Engine, model: LabelModel, voters: I64) -> None:
 
 
 def places(table: Any, voters: I64) -> I64:
-    """Return which voter each row is, -1 for none; a duplicate counts as what it duplicates, lest that vouch for it."""
+    """Return which voter each row is, -1 for none; duplicates count as one another, lest they vouch for themselves."""
     place = np.full(table.height, -1, dtype=np.int64)
     place[voters] = np.arange(voters.size)
     voter = {uid: i for i, uid in enumerate(table["uid"][voters].to_list())}
     for i, twin in enumerate(table["duplicate_of"].to_list()):
         if twin is not None and place[i] < 0:
             place[i] = voter.get(twin, -1)
+    # A better copy that took a voter's place: the voter duplicates it now.
+    taken = {twin: at for at, twin in enumerate(table["duplicate_of"][voters].to_list()) if twin is not None}
+    for i, uid in enumerate(table["uid"].to_list() if taken else ()):
+        if place[i] < 0:
+            place[i] = taken.get(uid, -1)
     return place
