@@ -52,6 +52,8 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         cache = tmp_path_factory.mktemp("cache")
         patch.setattr(remembered, "cache_folder", lambda: cache)
-        Remote("s3://bucket")._files().mkdir("bucket")
+        files = Remote("s3://bucket")._files()
+        files.mkdir("bucket")
         yield "s3://bucket"
+        files.rm("bucket", recursive=True)  # its servers share what they hold
     server.stop()

@@ -149,11 +149,10 @@ def test_what_does_not_pass_is_a_named_error(web: Web, delays: list[float]) -> N
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
 
 
-def test_an_outage_decides_nothing_about_an_image(
-    web: Web, delays: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "_TRIES", 2)
-    [source] = open_sources([f"{web.url}/tables/t.jsonl"])
+def test_an_outage_decides_nothing_about_an_image(web: Web, delays: list[float], tmp_path: Path) -> None:
+    write_folder(tmp_path, {"0.jpg": PICTURES[0], "t.csv": b"path\n0.jpg\n"})
+    web.folder = tmp_path
+    [source] = open_sources([f"{web.url}/t.csv"])
     passing = source.rows()  # the table is read here, its images below
     web.always = 500
     with pytest.raises(SourceError, match=r"\.jpg.*500"):
