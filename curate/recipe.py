@@ -82,7 +82,7 @@ class MendTable:
     alternatives: bool = _key(True, "take the best of the sample's other captions, if the gate lets that one pass")
     captioner: str = _key("", "image-to-text model that captions them: a folder, or `hf:<name>` in the local cache")
     relabel: bool = _key(True, "give the class that nearest rows and discriminant agree on, if the gate lets it pass")
-    confidence: float = _key(0.9, "posterior probability that a new label needs", 0.5, 1)
+    confidence: float = _key(0.95, "posterior probability that a new label needs", 0.5, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
