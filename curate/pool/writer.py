@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
 from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
-from curate.remote import Place, listed, place, storage_options
+from curate.remote import Place, place, storage_options
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ class Writer:
         for path in (self.path / "state").iterdir():
             if path.name.partition(".")[0] not in named:
                 path.unlink()
-        for said in listed(self.path / CAPTIONS):
-            said.unlink()
+        if isinstance(self.path, Path):
+            shutil.rmtree(self.path / CAPTIONS, ignore_errors=True)
         self._remove_unfinished()
         return Pool.open(self.path)
 
