@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from curate.engine.explain import why as why
     from curate.engine.forget import forget as forget
     from curate.engine.grow import grow as grow
+    from curate.engine.replay import replay as replay
     from curate.engine.timeline import diff as diff
     from curate.engine.timeline import log as log
     from curate.engine.timeline import rollback as rollback
@@ -53,6 +54,7 @@ _LAZY = {
     "log": "curate.engine.timeline",
     "methods": "curate_selectors.registry",
     "read_manifest": "curate.manifest",
+    "replay": "curate.engine.replay",
     "rollback": "curate.engine.timeline",
     "score": "curate.scores.arrays",
     "score_pool": "curate.scores.pools",
@@ -75,6 +77,7 @@ __all__ = [
     "log",
     "methods",
     "read_manifest",
+    "replay",
     "rollback",
     "score",
     "score_pool",

@@ -70,3 +70,23 @@ class KeyNotFoundError(CurateError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would print the message's repr
+
+
+class RemoteError(CurateError, OSError):
+    """A file in an object store or behind a URL cannot be read or written; the words are in `strerror` too."""
+
+    exit_code = 3
+
+    def __init__(self, message: str) -> None:
+        super().__init__(None, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class RemoteMissingError(RemoteError, FileNotFoundError):
+    """There is nothing at a URL."""
+
+
+class RemoteDeniedError(RemoteError, PermissionError):
+    """A store or server refuses access."""

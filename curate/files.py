@@ -8,7 +8,10 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.remote import Remote
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,8 +24,14 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, and rename it into place."""
+def atomic_write(path: Path | Remote, data: bytes) -> None:
+    """Write a file under a temporary name in the same folder, flush it to disk, and rename it into place.
+
+    An object store does so by itself.
+    """
+    if not isinstance(path, Path):
+        path.write_bytes(data)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -40,6 +49,14 @@ def atomic_write(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: $CURATE_CACHE, $XDG_CACHE_HOME/curate or ~/.cache/curate."""
+    if own := os.environ.get("CURATE_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "curate"
+
+
 def canonical_json(value: Any) -> bytes:
     """Return a JSON value as bytes that depend on nothing but the value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -48,3 +65,16 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value's canonical form, 64 hex digits."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sealed(value: Any) -> bytes:
+    """Return a JSON value as bytes that `unsealed` can tell from damaged ones."""
+    return canonical_json({"value": value, "sha256": digest(value)})
+
+
+def unsealed(data: bytes) -> Any:
+    """Return the value that `sealed` was given. Raises ValueError when the bytes are not as they were written."""
+    found = json.loads(data)
+    if not isinstance(found, dict) or found.keys() != {"value", "sha256"} or found["sha256"] != digest(found["value"]):
+        raise ValueError("its content does not match its checksum")
+    return found["value"]

@@ -15,6 +15,7 @@ import polars as pl
 
 from curate.errors import ManifestError
 from curate.files import atomic_write
+from curate.remote import Place, place
 from curate.version import __version__
 
 FORMAT = [1, 1]
@@ -43,13 +44,13 @@ COLUMNS: dict[str, Any] = {
 """Columns that every manifest has, in order; score columns follow."""
 
 
-def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) -> Path:
+def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) -> Place:
     """Write rows (in rank order, COLUMNS first) and info under a folder; return the path of manifest.json.
 
     The parts are written first and manifest.json last, each atomically, so a reader sees the old manifest or the new.
     Raises ManifestError when the folder cannot be written.
     """
-    folder = Path(out)
+    folder = place(out)
     earlier = _earlier_parts(folder)
     table = rows.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     try:
@@ -83,7 +84,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
     return folder / _INFO
 
 
-def _earlier_parts(folder: Path) -> set[str]:
+def _earlier_parts(folder: Place) -> set[str]:
     """Return the names of the parts of the manifest that is about to be replaced; ManifestError if it is not ours."""
     if not (folder / _INFO).exists():
         return set()
@@ -93,12 +94,12 @@ def _earlier_parts(folder: Path) -> set[str]:
         raise ManifestError(f"{folder} holds a {_INFO} that is not replaced: {error}") from error
 
 
-def manifest_info(path: str | Path) -> dict[str, Any]:
+def manifest_info(path: str | Place) -> dict[str, Any]:
     """Return manifest.json of a manifest, given its folder or the file itself.
 
     Raises ManifestError when there is none, it is damaged, or its format is one that this reader does not know.
     """
-    path = Path(path)
+    path = place(path)
     file = path / _INFO if path.is_dir() else path
     try:
         info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -129,7 +130,8 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
     Raises ManifestError when it is missing, damaged, or of an unknown format.
     """
     info = manifest_info(path)
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    at = place(path)
+    folder = at if at.is_dir() else at.parent
     frames = []
     for part in info["parts"]:
         file = folder / Path(part["path"]).name

@@ -30,6 +30,7 @@ class SourceTable:
     path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
     label: str = _key("", "column or field that holds the class label")
     caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")
+    alternatives: str = _key("", "column or field with other captions; empty: what the caption's own lists besides")
     group: str = _key("", "column or field that holds the group (patient, scene, site)")
 
 
@@ -76,6 +77,16 @@ class CleanTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MendTable:
+    """What is tried on samples that a cleaning gate refuses, in this order, before they stay refused."""
+
+    alternatives: bool = _key(True, "take the best of the sample's other captions, if the gate lets that one pass")
+    captioner: str = _key("", "image-to-text model that captions them: a folder, or `hf:<name>` in the local cache")
+    relabel: bool = _key(True, "give the class that nearest rows and discriminant agree on, if the gate lets it pass")
+    confidence: float = _key(0.95, "posterior probability that a new label needs", 0.5, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTable:
     """The V-information family: linear-Gaussian, on principal components."""
 
@@ -114,6 +125,7 @@ class Recipe:
     encode: EncodeTable = field(default_factory=EncodeTable)
     dedup: DedupTable = field(default_factory=DedupTable)
     clean: CleanTable = field(default_factory=CleanTable)
+    mend: MendTable = field(default_factory=MendTable)
     score: ScoreTable = field(default_factory=ScoreTable)
     gain: GainTable = field(default_factory=GainTable)
     select: SelectTable = field(default_factory=SelectTable)

@@ -19,7 +19,8 @@ class Sample:
 
     `data` holds the encoded image as stored (b"" when there is none), `path`, `offset` and `size` say where those
     bytes lie relative to the source's root. `problem` is a refusal reason that the source itself knows
-    (`download_failed`, `missing_file`, `duplicate_key`), else "".
+    (`download_failed`, `missing_file`, `duplicate_key`), else "". `alternatives` are its other captions or alt-texts,
+    distinct and without the caption.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Sample:
     problem: str = ""
     uid: str = ""
     caption: str | None = None
+    alternatives: tuple[str, ...] = ()
     label: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)

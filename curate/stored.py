@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from curate.errors import DecodeError
 from curate.images import Pixels, decode
+from curate.remote import Remote, place
 from curate.samples import content_hash
 
 PLACE = ("source", "path", "offset", "size", "sha256")  # columns of a pool that say where the bytes lie
@@ -22,7 +22,9 @@ def read_stored(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes:
     root = roots.get(row["source"])
     if root is None or not row["path"]:
         raise FileNotFoundError(None, "no stored image")
-    path = Path(root, row["path"])
+    path = place(root, row["path"])
+    if isinstance(path, Remote):
+        return path.read_range(row["offset"] or 0, row["size"] or 0)
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
         raise OSError(None, "not a regular file")
     with path.open("rb") as file:

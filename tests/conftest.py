@@ -1,8 +1,10 @@
 """Fixtures and settings that every test shares. Numba's cache is pinned here, before anything imports numba."""
 
 import hashlib
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +32,28 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def rng() -> np.random.Generator:
     """Seeded anew for each test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty bucket on an S3 server of its own, on loopback: `s3://name`. Indexes of tars are remembered apart."""
+    from moto.server import ThreadedMotoServer
+
+    from curate.remote import Remote
+    from curate.sources import remembered
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "DEFAULT_REGION": "us-east-1"}.items():
+            patch.setenv(f"AWS_{name}", value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setattr(remembered, "cache_folder", lambda: cache)
+        files = Remote("s3://bucket")._files()
+        files.mkdir("bucket")
+        yield "s3://bucket"
+        files.rm("bucket", recursive=True)  # its servers share what they hold
+    server.stop()

@@ -76,11 +76,12 @@ def hash_of(path: Path) -> str:
 
 
 class Decided:
-    """Stands for a pool: what was decided about five files."""
+    """Stands for a pool: what was decided about eight files."""
 
-    def __init__(self, rows: list[tuple[str, str, str, str | None]]) -> None:
+    def __init__(self, rows: list[tuple[str, str, str, str | None, str | None]]) -> None:
         self._rows = [
-            (f"uid-{path}", path, decision, reason, twin and f"uid-{twin}") for path, decision, reason, twin in rows
+            (f"uid-{path}", path, decision, reason, twin and f"uid-{twin}", label)
+            for path, decision, reason, twin, label in rows
         ]
 
     def frame(self, columns: list[str]) -> pl.DataFrame:
@@ -90,23 +91,24 @@ class Decided:
 def test_truth_is_measured_from_decisions() -> None:
     planted = [
         Planted("a", GOOD, 0), Planted("a2", EXACT, 0), Planted("b", GOOD, 1), Planted("b2", EXACT, 1),
-        Planted("c", GOOD, 2), Planted("d", LABEL, 3), Planted("e", BROKEN, -1),
+        Planted("c", GOOD, 2), Planted("d", LABEL, 3), Planted("e", BROKEN, -1), Planted("f", LABEL, 4),
     ]  # fmt: skip
     pool = Decided(
         [
-            ("a2", "admit", "admitted", None),
-            ("a", "refuse", "exact_duplicate", "a2"),
-            ("b", "admit", "admitted", None),
-            ("b2", "refuse", "exact_duplicate", "a2"),  # refused for the wrong one
-            ("c", "refuse", "label_noise", None),
-            ("d", "admit", "admitted", None),
-            ("e", "refuse", "undecodable", None),
+            ("a2", "admit", "admitted", None, None),
+            ("a", "refuse", "exact_duplicate", "a2", None),
+            ("b", "admit", "admitted", None, None),
+            ("b2", "refuse", "exact_duplicate", "a2", None),  # refused for the wrong one
+            ("c", "refuse", "label_noise", None, None),
+            ("d", "admit", "admitted", None, None),
+            ("f", "admit", "admitted", None, "its first label"),
+            ("e", "refuse", "undecodable", None, None),
         ]
     )
     rows = {row.kind: row for row in truth_rows("x", pool, planted)}  # type: ignore[arg-type]
     assert (rows[EXACT].planted, rows[EXACT].found, rows[EXACT].precision, rows[EXACT].recall) == (2, 1, 0.5, 0.5)
     assert rows[EXACT].kept == 0
-    assert (rows[LABEL].found, rows[LABEL].precision, rows[LABEL].kept) == (0, 0.0, 1)
+    assert (rows[LABEL].found, rows[LABEL].precision, rows[LABEL].kept) == (1, 0.5, 1)
     assert (rows[BROKEN].found, rows[BROKEN].precision) == (1, 1.0)
     assert (rows[GOOD].planted, rows[GOOD].kept, rows[GOOD].found) == (3, 2, None)
     assert POOR not in rows

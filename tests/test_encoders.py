@@ -27,8 +27,9 @@ from curate.encoders import (
 from curate.encoders.calibration import FALLBACK_EPSILON, reencoded
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import check_reference, encode_rows, unit_rows
-from curate.encoders.runtime import cache_folder, open_network, thread_count
+from curate.encoders.runtime import open_network, thread_count
 from curate.errors import EncoderError
+from curate.files import cache_folder
 
 ARCH = "ViT-S-32-alt"  # the smallest that open_clip ships
 ROOT = Path(__file__).resolve().parent.parent

@@ -703,7 +703,8 @@ def test_cut_tar_loses_no_complete_sample(members: list[tuple[str, str, int]], f
         named = [(f"{key}.{extension}" if extension else key, b"x" * size) for key, extension, size in members]
         path = write_tar(Path(folder, "s.tar"), named, form)
         whole = read(path)
-        groups = index_tar(path)
+        with path.open("rb") as file:
+            groups = list(index_tar(path, file))
         cut = int(share * path.stat().st_size)
         os.truncate(path, cut)
         try:
@@ -752,3 +753,56 @@ def test_mutated_parquet_raises_nothing_else(changes: list[tuple[float, int]]) -
             assert all(isinstance(sample.key, str) for sample in read(path))
         except SourceError as error:
             assert "t.parquet" in str(error)  # noqa: PT017
+
+
+# Alternatives
+
+
+def test_a_list_of_captions_is_a_caption_and_its_alternatives(tmp_path: Path) -> None:
+    captions = ["", " first ", "second", "first", ["third", None], "second"]
+    members = [("0.jpg", b"x"), ("0.json", json.dumps({"caption": captions}).encode())]
+    (sample,) = read(write_tar(tmp_path / "s.tar", members))
+    assert (sample.caption, sample.alternatives) == ("first", ("second", "third"))
+    assert sample.meta == {}
+
+
+def test_captions_beside_the_text_member_are_alternatives(tmp_path: Path) -> None:
+    members = [
+        ("0.jpg", b"x"),
+        ("0.txt", b"own"),
+        ("0.json", b'{"caption": ["a", "own", "b"], "alt": "from the page"}'),
+    ]
+    path = write_tar(tmp_path / "s.tar", members)
+    assert read(path)[0].alternatives == ("a", "b")
+    named = read(path, Columns(alternatives="alt"))[0]
+    assert (named.caption, named.alternatives, named.meta) == (
+        "own",
+        ("a", "b", "from the page"),
+        {"caption": ["a", "own", "b"]},
+    )
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_alternatives_of_a_table(tmp_path: Path, suffix: str) -> None:
+    write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    frame = pl.DataFrame(
+        {
+            "path": ["a.jpg", "b.jpg", "c.jpg"],
+            "caption": [["one", "two"], None, []],
+            "alt": [["two", "three"], ["four"], None],
+        }
+    )
+    path = tmp_path / f"t.{suffix}"
+    getattr(frame, {"parquet": "write_parquet", "jsonl": "write_ndjson"}[suffix])(path)
+    assert [(s.caption, s.alternatives) for s in read(path)] == [("one", ("two",)), (None, ()), (None, ())]
+    found = read(path, Columns(alternatives="alt"))
+    assert [s.alternatives for s in found] == [("two", "three"), ("four",), ()]
+    assert all(s.meta == {} for s in found)
+    assert "--alternatives" in error_of([path], Columns(alternatives="nope"))
+
+
+def test_one_text_is_one_alternative(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,caption,title\na.jpg,said,also said\n")
+    (sample,) = read(tmp_path, Columns(alternatives="title"))
+    assert (sample.caption, sample.alternatives) == ("said", ("also said",))

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 @app.command()
 def grow(
     sources: Annotated[list[str], typer.Argument(help="Tars, image folders, or tables of paths.")],
-    pool: Annotated[Path, typer.Option(help="The pool's folder; made if there is none.")],
+    pool: Annotated[str, typer.Option(help="The pool's folder; made if there is none.")],
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Image encoder: builtin, open_clip:ARCH/PRETRAINED.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Caption encoder.")] = None,
     path: Annotated[str | None, typer.Option(help="Column with the image paths.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
+    alternatives: Annotated[str | None, typer.Option(help="Column with other captions.")] = None,
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
@@ -46,7 +47,7 @@ def grow(
     from curate.engine.grow import grow as run
 
     given: dict[str, dict[str, Any]] = {
-        "source": {"path": path, "label": label, "caption": caption, "group": group},
+        "source": {"path": path, "label": label, "caption": caption, "alternatives": alternatives, "group": group},
         "encode": {"image": encoder, "text": text_encoder},
         "limits": {"batch_size": batch_size},
     }
@@ -71,7 +72,7 @@ def grow(
 
 
 def _follow(
-    sources: list[str], pool: Path, settings: dict[str, Any], every: float, port: int | None, as_json: bool
+    sources: list[str], pool: str, settings: dict[str, Any], every: float, port: int | None, as_json: bool
 ) -> None:
     """Grow until SIGINT or SIGTERM, which is how it is meant to end; print each round."""
     from curate.engine.follow import follow
@@ -102,12 +103,12 @@ def _grown(done: dict[str, Any]) -> Iterator[Table]:
 
 @app.command()
 def score(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     name: Annotated[
         list[str] | None, typer.Option(help="Score; `curate methods --scores` lists them. May be repeated.")
     ] = None,
     target: Annotated[
-        Path | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
+        str | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
     ] = None,
     column: Annotated[str | None, typer.Option(help="The metadata column of `--name column`.")] = None,
     settings: Annotated[
@@ -145,8 +146,8 @@ def _scored(done: dict[str, Any]) -> Iterator[Table]:
 
 @app.command()
 def select(
-    pool: Annotated[Path, typer.Argument(help="The pool to choose from.")],
-    out: Annotated[Path, typer.Option(help="Folder of the manifest.")],
+    pool: Annotated[str, typer.Argument(help="The pool to choose from.")],
+    out: Annotated[str, typer.Option(help="Folder of the manifest.")],
     method: Annotated[str | None, typer.Option(help="Selector; `curate methods` lists them.")] = None,
     budget: Annotated[str | None, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
@@ -194,7 +195,7 @@ def select(
 
 @app.command()
 def forget(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     keys: Annotated[Path | None, typer.Option(help="A file with a key, SOURCE:KEY or uid a line.")] = None,
     url_domain: Annotated[list[str] | None, typer.Option(help="Rows whose url is of this domain. Repeatable.")] = None,
     sha256: Annotated[Path | None, typer.Option(help="A file with a SHA-256 of original bytes a line.")] = None,

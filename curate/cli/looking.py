@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def why(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     key_or_uid: Annotated[str, typer.Argument(help="A key, SOURCE:KEY, or uid.")],
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +39,7 @@ def _explained(answer: dict[str, Any]) -> Iterator[Table]:
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A pool or a manifest.")],
+    path: Annotated[str, typer.Argument(help="A pool or a manifest.")],
     as_json: AsJson = False,
 ) -> None:
     """Show counts, versions, encoders and columns of a pool or a manifest."""
@@ -92,7 +91,7 @@ def _list_scores(as_json: bool) -> None:
 
 @app.command()
 def log(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     every: Annotated[bool, typer.Option("--all", help="Also versions that only rearranged files or columns.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +116,7 @@ def log(
 
 @app.command()
 def diff(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     first: Annotated[str, typer.Argument(help="A version or tag.")],
     second: Annotated[str, typer.Argument(help="A later version or tag.")],
     as_json: AsJson = False,
@@ -139,7 +138,7 @@ def _differed(answer: dict[str, Any]) -> Iterator[Table]:
 
 @app.command()
 def rollback(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     version: Annotated[str, typer.Argument(help="The version or tag to go back to.")],
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +150,7 @@ def rollback(
 
 @app.command()
 def tag(
-    pool: Annotated[Path, typer.Argument(help="The pool.")],
+    pool: Annotated[str, typer.Argument(help="The pool.")],
     name: Annotated[str, typer.Argument(help="The tag.")],
     version: Annotated[str | None, typer.Option(help="The version that it names; by default the newest.")] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Take the tag away.")] = False,
@@ -161,3 +160,27 @@ def tag(
     from curate.engine.timeline import tag as name_version
 
     answer(name_version(pool, name, version, delete), as_json, lambda d: [draw("tag", d)])
+
+
+@app.command()
+def replay(
+    pool: Annotated[str, typer.Argument(help="The pool.")],
+    order: Annotated[str, typer.Option(help="arrival: everything must come out the same. shuffle: another order.")] = (
+        "arrival"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Decide every row of a pool once more, without its images, and compare. Changes nothing."""
+    from curate.engine.replay import replay as decide_again
+
+    answer(decide_again(pool, order=order, seed=seed), as_json, _replayed)
+
+
+def _replayed(answer: dict[str, Any]) -> Iterator[Table]:
+    nested = ("changed", "first")
+    yield draw("replayed", {k: v for k, v in answer.items() if k not in nested})
+    if answer["changed"]:
+        yield draw("decided otherwise", answer["changed"])
+    if "first" in answer:
+        yield draw("first difference", answer["first"])

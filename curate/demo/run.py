@@ -29,8 +29,9 @@ _PHOTOS = Planting(exact=30, near=40, labels=0, broken=12, poor=12)
 _DIGITS = Planting(exact=40, near=60, labels=144, broken=12, poor=12)
 _COLUMNS = ("kind", "planted", "found", "precision", "recall", "still in the pool")
 _NOTE = (
-    "Found: refused for the right reason; of a pair of duplicates, one kept and the other refused because of it. "
-    "Precision: found, of everything refused for that reason. A good image counts as kept if any copy of it is."
+    "Found: refused for the right reason, or its label set right; of a pair of duplicates, one kept and the other "
+    "refused because of it. Precision: found, of everything refused for that reason. A good image counts as kept if "
+    "any copy of it is."
 )
 
 

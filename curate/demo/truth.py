@@ -23,8 +23,8 @@ _REASONS = {
 class TruthRow:
     """One kind in one collection.
 
-    planted: files of it; found: those refused for a right reason; precision: share of everything refused for these
-    reasons that is of this kind; recall: found over planted; kept: files of it that the pool admitted.
+    planted: files of it; found: those refused, or relabelled, for a right reason; precision: share of what was refused
+    for it that is of this kind; recall: found over planted; kept: files of it that the pool admitted as they were.
 
     A duplicate is found if of its pair one file is kept and the other refused as its duplicate. Of good images, `kept`
     counts those that the pool still shows, in whatever copy; there is nothing to find.
@@ -41,7 +41,10 @@ class TruthRow:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What was decided about one file; `twin` is the path of the file that it duplicates."""
+    """What was decided about one file; `twin` is the path of the file that it duplicates.
+
+    reason: `label_noise` of a row whose label was set right too
+    """
 
     path: str
     admitted: bool
@@ -64,7 +67,7 @@ def truth_rows(collection: str, pool: Pool, planted: Sequence[Planted]) -> list[
             kept = sum(all(verdict.admitted for verdict in pair) for pair in pairs)
         else:
             found = sum(verdicts[file.path].reason in reasons for file in files)
-            kept = sum(verdicts[file.path].admitted for file in files)
+            kept = sum(verdicts[file.path].admitted and verdicts[file.path].reason not in reasons for file in files)
         refused = sum(verdict.reason in reasons for verdict in verdicts.values())
         if files:
             precision = found / refused if refused else None
@@ -81,8 +84,9 @@ def _is_found(pair: Sequence[_Verdict], reasons: Sequence[str]) -> bool:
 
 
 def _verdicts(pool: Pool) -> dict[str, _Verdict]:
-    rows = pool.frame(["uid", "path", "decision", "reason", "duplicate_of"]).rows()
+    rows = pool.frame(["uid", "path", "decision", "reason", "duplicate_of", "label_original"]).rows()
     path_of = {uid: path for uid, path, *_ in rows}
     return {
-        path: _Verdict(path, decision == "admit", reason, path_of.get(twin)) for _, path, decision, reason, twin in rows
+        path: _Verdict(path, decision == "admit", reason if given is None else "label_noise", path_of.get(twin))
+        for _, path, decision, reason, twin, given in rows
     }

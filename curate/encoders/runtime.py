@@ -25,17 +25,10 @@ from numpy.typing import NDArray
 from curate.encoders.protocols import F32
 from curate.encoders.rows import Network
 from curate.errors import EncoderError
+from curate.files import cache_folder
 
 if TYPE_CHECKING:
     import torch
-
-
-def cache_folder() -> Path:
-    """Return the folder of exported networks: $CURATE_CACHE, $XDG_CACHE_HOME/curate or ~/.cache/curate."""
-    if own := os.environ.get("CURATE_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "curate"
 
 
 def has_gpu() -> bool:

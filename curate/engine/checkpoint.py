@@ -7,26 +7,24 @@ online rule once more. All of it is one commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.engine import bound, prefer
+from curate.engine import bound, mend, prefer
 from curate.engine.changes import READ, Changes, Forgetting
 from curate.engine.gate import SCORE_COLUMNS, Gate
 from curate.engine.state import Checkpoint
-from curate.engine.thresholds import MIN_ROWS, calibrate_gates, sample
+from curate.engine.thresholds import MIN_ROWS, Before, calibrate_gates, sample
+from curate.engine.voters import class_numbers, let_vote, places, voters
 from curate.scoring.calibrate import Threshold
-from curate.scoring.labels import REFERENCE_ROWS, LabelModel
+from curate.scoring.labels import LabelModel
 from curate.scoring.moments import ClassMoments, PairMoments
-from curate.scoring.pairs import RIDGE_ROWS, PairModel, spread
-from curate_kernels.arrays import B1, F32, I64
+from curate.scoring.pairs import RIDGE_ROWS, PairModel
+from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
     from curate.engine.core import Engine
-
-_TILE = 4096
 
 
 def is_due(engine: Engine) -> bool:
@@ -60,7 +58,8 @@ def load(engine: Engine, saved: Checkpoint) -> None:
     gate = _models(engine, (saved.ridges[0], saved.ridges[1]), saved.warming)
     if gate.labels is not None:
         table = engine.pool.frame(["counted", "label"], where=f"batch < {saved.batches}")
-        _let_vote(engine, gate.labels, _voters(table["counted"].to_numpy(), _numbers(engine, table["label"].to_list())))
+        number = class_numbers(engine, table["label"].to_list())
+        let_vote(engine, gate.labels, voters(table["counted"].to_numpy(), number))
     gate.caption = Threshold(**saved.caption) if saved.caption else None
     gate.classes = {int(label): Threshold(**value) for label, value in saved.classes.items()}
     engine.gate = gate
@@ -73,22 +72,41 @@ def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: 
     Returns how many duplicates of forgotten rows took their place.
     """
     engine.ready()
+    if forgetting is None:
+        mend.run(engine)
+    return _decide(engine, final, guarded, forgetting or Forgetting(), False)
+
+
+def settle(engine: Engine) -> None:
+    """Mend what the last checkpoint of a run refused, captions by the captioner too, and decide it again."""
+    engine.ready()
+    if mend.run(engine, last=True):
+        _decide(engine, True, False, Forgetting(), True)
+        return
+    assert engine.state.checkpoint is not None
+    engine.state.checkpoint.settled = True
+    engine.state.step += 1
+    engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
+
+
+def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, settled: bool) -> int:
     clean, pairs = engine.recipe.clean, engine.state.pairs
     warming = clean.captions and engine.gate.warming and pairs < clean.warmup and not (final and pairs > 0)
     gate = _models(engine, (1.0, 1.0), warming)
-    table = engine.pool.frame(_read(engine))
-    forgetting = forgetting or Forgetting()
+    table = engine.mended.over(engine.pool.frame(_read(engine, "caption_original", "label_original")))
     counted = table["counted"].to_numpy().copy()
     counted[forgetting.rows] = False
     if gate.pairs is not None:
         _fit_ridges(engine, gate, np.flatnonzero(counted & table["caption"].is_not_null().to_numpy()))
-    number = _numbers(engine, table["label"].to_list())
-    voters = _voters(counted, number)
+    number = class_numbers(engine, table["label"].to_list())
+    voting = voters(counted, number)
     if gate.labels is not None:
-        _let_vote(engine, gate.labels, voters)
-    place = _places(table, voters)
+        let_vote(engine, gate.labels, voting)
+    place = places(table, voting)
     scores = _score_all(engine, gate, place)
-    calibrate_gates(engine, gate, scores, counted, number, place)
+    first = class_numbers(engine, table["label_original"].to_list())
+    before = Before(table["caption_original"].is_not_null().to_numpy(), first)
+    calibrate_gates(engine, gate, scores, counted, number, place, before)
     engine.gate = gate
     changes = Changes(engine, table, scores, forgetting)
     if guarded:
@@ -106,8 +124,10 @@ def run(engine: Engine, final: bool = False, guarded: bool = False, forgetting: 
         caption=gate.caption.as_dict() if gate.caption else None,
         classes={str(label): t.as_dict() for label, t in sorted(gate.classes.items())},
         warming=gate.warming,
+        settled=settled,
     )
-    engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict())
+    engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict(), engine.mended.tables())
+    engine.mended = mend.Mended()
     engine.rebuild()
     return int((changes.decision[changes.moved] == "admit").sum())
 
@@ -122,7 +142,7 @@ def make_room(engine: Engine) -> None:
     changes = Changes(engine, table, scores, Forgetting())
     changes.judge()
     engine.state.step += 1
-    engine.pool = engine.writer.update(engine.pool, changes.table(), engine.state.as_dict())
+    engine.pool = engine.writer.update(engine.pool, changes.table(), engine.state.as_dict(), what="eviction")
     engine.rebuild()
 
 
@@ -162,37 +182,6 @@ def _fit_ridges(engine: Engine, gate: Gate, ordinals: I64) -> None:
     assert gate.pairs is not None
     image, text, _, _ = engine.table_rows(sample(engine, ordinals, RIDGE_ROWS))
     gate.pairs.choose_ridges(*gate.pairs.project(engine.features(image), text))
-
-
-def _numbers(engine: Engine, labels: Sequence[str | None]) -> I64:
-    """Return the number of each label's class, -1 where it has none."""
-    return np.array([-1 if name is None else engine.class_number.get(name, -1) for name in labels], dtype=np.int64)
-
-
-def _voters(counted: B1, number: I64) -> I64:
-    """Return the ordinals of the rows that vote on labels until the next checkpoint."""
-    return spread(np.flatnonzero(counted & (number >= 0)), REFERENCE_ROWS)
-
-
-def _let_vote(engine: Engine, model: LabelModel, voters: I64) -> None:
-    def parts() -> Iterator[tuple[F32, I64]]:
-        for low in range(0, voters.size, _TILE):
-            rows = engine.pool.take(voters[low : low + _TILE].tolist(), engine.columns()).combine_chunks()
-            image, _, _, labels = engine.table_rows(rows)
-            yield engine.features(image), _numbers(engine, labels)
-
-    model.refer(parts())
-
-
-def _places(table: Any, voters: I64) -> I64:
-    """Return which voter each row is, -1 for none; a duplicate counts as what it duplicates, lest that vouch for it."""
-    place = np.full(table.height, -1, dtype=np.int64)
-    place[voters] = np.arange(voters.size)
-    voter = {uid: i for i, uid in enumerate(table["uid"][voters].to_list())}
-    for i, twin in enumerate(table["duplicate_of"].to_list()):
-        if twin is not None and place[i] < 0:
-            place[i] = voter.get(twin, -1)
-    return place
 
 
 def _score_all(engine: Engine, gate: Gate, place: I64) -> dict[str, F32]:

@@ -10,9 +10,11 @@ import numpy as np
 from curate.encoders import ImageEncoder, TextEncoder
 from curate.engine import bound, guard
 from curate.engine.binding import bind_text_encoder
+from curate.engine.captioning import Captions
 from curate.engine.decisions import HOLD, Decided, Judged, Pictures
 from curate.engine.gate import HELD, Gate, Rows
 from curate.engine.guard import Guard
+from curate.engine.mend import Mended
 from curate.engine.prepare import Prepared
 from curate.engine.restore import load_index, restore
 from curate.engine.rows import batch_table
@@ -40,6 +42,8 @@ class Engine:
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
         self.guard = Guard()
+        self.mended = Mended()  # since the last commit
+        self.captions: Captions | None = None
         self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes) if name}  # "": left by a takedown
         self._ready = False
@@ -62,7 +66,7 @@ class Engine:
     def columns(self, *names: str) -> list[str]:
         """Return column names for a scan, with those that `table_rows` reads."""
         views = ["image", "text"] if self.state.text else ["image"]
-        return [*names, "caption", "label", *views]
+        return [*names, "caption", "label", *views, *(["row"] if self.mended else [])]
 
     def table_rows(self, batch: Any) -> tuple[F32, F32, B1, list[str | None]]:
         """Return image (b, d), text (b, t), has_text (b,) and labels of an Arrow batch or one-chunk table."""
@@ -71,7 +75,10 @@ class Engine:
         if self.state.text:
             text = vectors(batch.column("text"), self.state.text.dim)
         has_text = batch.column("caption").is_valid().to_numpy(zero_copy_only=False)
-        return image, text, has_text, batch.column("label").to_pylist()
+        labels = batch.column("label").to_pylist()
+        if self.mended:
+            self.mended.overlay(batch.column("row").to_numpy(), text, labels)
+        return image, text, has_text, labels
 
     def features(self, image: F32) -> F32:
         """Return what the models read: square roots of non-negative features (Hellinger map), else the rows."""
@@ -89,8 +96,8 @@ class Engine:
 
     # One batch
 
-    def step(self, batch: Sequence[Prepared]) -> None:
-        """Encode, judge and commit one batch."""
+    def step(self, batch: Sequence[Prepared]) -> Any:
+        """Encode, judge and commit one batch; return the Arrow table of its rows."""
         self.ready()
         judged = self._judge(batch)
         table = batch_table(self.state, self.gate, judged)
@@ -113,10 +120,11 @@ class Engine:
             source = arrival.source
             state.sources[source.id] = SourceState(source.root, source.kind, source.fingerprint, arrival.position)
         self.pool = self.writer.append(self.pool, table, state.as_dict())
+        return table
 
     def _judge(self, batch: Sequence[Prepared]) -> Judged:
         image16 = self._encode_images(batch)
-        text16, has_text = self._encode_captions([p.arrival.sample.caption for p in batch])
+        text16, has_text = self.encode_captions([p.arrival.sample.caption for p in batch])
         image, text = image16.astype(np.float32), text16.astype(np.float32)
         embedded: B1 = np.asarray(image.any(axis=1))
         good = embedded & np.array([not p.reason for p in batch], dtype=np.bool_)
@@ -153,7 +161,7 @@ class Engine:
         image[have] = self.encoder.encode(crops)
         return image
 
-    def _encode_captions(self, captions: Sequence[str | None]) -> tuple[F16, B1]:
+    def encode_captions(self, captions: Sequence[str | None]) -> tuple[F16, B1]:
         """Return float16 unit rows (b, t) and which rows have a caption; the text encoder is loaded on first need."""
         has_text = np.array([c is not None for c in captions], dtype=np.bool_)
         given = [c for c in captions if c is not None]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from curate.engine.grow import count_decisions
 from curate.errors import PoolError
 from curate.manifest import manifest_info
 from curate.pool import VIEWS, Pool
+from curate.remote import Place, place
 
 
-def describe(path: str | Path) -> dict[str, Any]:
+def describe(path: str | Place) -> dict[str, Any]:
     """Return {"kind": "pool" | "manifest", …} with counts, versions, encoders and columns.
 
     Raises PoolError or ManifestError when the path is neither.
     """
-    path = Path(path)
+    path = place(path)
     if (path / "samples.lance").is_dir():
         return _pool(Pool.open(path))
     if path.is_file() or (path / "manifest.json").is_file():

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from curate.engine.mend import MEND
 from curate.pool import Pool, vectors
 from curate.recipe import Recipe
 from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.types import Candidates
 
 _PLACE = ("uid", "key", "source", "path", "offset", "size", "width", "height", "format", "caption", "label", "group")
+_ORIGINALS = ("caption_original", "label_original")
 _SENTENCES = {
     "admitted": "it is decodable, new, and passed every gate",
     "warmup": "it is held back until the caption gate has seen enough pairs; the next checkpoint decides",
@@ -47,6 +49,7 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
     row, state = pool.find(key_or_uid), pool.state()
     answer: dict[str, Any] = {name: row[name] for name in _PLACE}
+    answer |= {name: row[name] for name in _ORIGINALS if row[name] is not None}
     answer |= {
         "decision": row["decision"],
         "reason": row["reason"],
@@ -62,6 +65,8 @@ def why(pool: Pool | str | Path, key_or_uid: str) -> dict[str, Any]:
     if row["decision"] == "admit":
         answer["selected_at"] = _selected_at(pool, row)
     answer["history"] = json.loads(row["history"])
+    if mended := [entry for entry in answer["history"] if entry["decision"] == MEND]:
+        answer["mended"] = mended
     answer["decided_in_batch"] = row["batch"]
     return answer
 

@@ -5,50 +5,51 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from curate.engine.grow import Grown, grow
 from curate.engine.guard import open_sets
 from curate.errors import PoolLockedError, SourceError, UsageError
+from curate.remote import Place, Remote, place
 
 Status = Callable[[dict[str, Any]], None]
-Mark = tuple[int, ...]
+Mark = tuple[int | str, ...]
 _SUFFIXES = (".tar", ".parquet", ".csv", ".tsv", ".jsonl")
 _LOG = logging.getLogger("curate")
 
 
 class Shards:
-    """The complete shards of a folder: files whose size and time did not change between two looks.
+    """The complete shards of a folder or prefix: files whose size and time did not change between two looks.
 
     With tars in the folder, tables beside them are read with their tar, and are no shards of their own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._folder = folder
-        self._last: dict[Path, Mark] = {}
+        self._last: dict[Place, Mark] = {}
 
-    def complete(self) -> dict[Path, Mark]:
-        """Return {shard: size and mtime in ns, of a tar's table too} of what is the same since the last call, by name.
+    def complete(self) -> dict[Place, Mark]:
+        """Return {shard: size and stamp, of a tar's table too} of what is the same since the last call, by name.
 
         Raises SourceError when the folder is gone.
         """
         try:
-            files = sorted(path for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+            items: list[Place] = [path for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES]
         except OSError as error:
             raise SourceError(f"cannot follow {self._folder}: {error.strerror}; give a folder that exists") from error
+        files = {path: path for path in sorted(items, key=lambda path: path.name)}
         tars = [path for path in files if path.suffix.lower() == ".tar"]
-        now = {path: mark for path in tars or files if (mark := _mark(path))}
+        now = {path: mark for path in tars or files if (mark := _mark(path, files))}
         same = {path: mark for path, mark in now.items() if self._last.get(path) == mark}
         self._last = now
         return same
 
 
 def follow(
-    folder: str | Path,
-    pool: str | Path,
+    folder: str | Place,
+    pool: str | Place,
     *,
     every: float = 10.0,
     stop: threading.Event | None = None,
@@ -68,8 +69,8 @@ def follow(
         SourceError: the folder is gone. Whatever `grow` raises.
     """
     stop = stop or threading.Event()
-    shards, last = Shards(Path(folder)), None
-    done: dict[Path, Mark] = {}
+    shards, last = Shards(place(folder)), None
+    done: dict[Place, Mark] = {}
     figures: dict[str, Any] = {
         "rounds": 0, "shards": 0, "failed_shards": 0, "rows": 0, "admitted": 0, "refused": 0, "seconds": 0.0,
     }  # fmt: skip
@@ -96,7 +97,7 @@ def follow(
     return last
 
 
-def _round(new: Sequence[Path], pool: str | Path, options: dict[str, Any]) -> Iterator[tuple[Path, Grown | None]]:
+def _round(new: Sequence[Place], pool: str | Place, options: dict[str, Any]) -> Iterator[tuple[Place, Grown | None]]:
     """Yield each new shard with what growing by it did, None where it cannot be read; all at once if all can be."""
     if not new:
         return
@@ -116,18 +117,22 @@ def _round(new: Sequence[Path], pool: str | Path, options: dict[str, Any]) -> It
             yield path, None
 
 
-def _mark(path: Path) -> Mark:
-    """Return size and time of a shard, and of the table beside a tar; nothing while it is empty or just renamed."""
+def _mark(path: Place, files: Mapping[Place, Place]) -> Mark:
+    """Return size and stamp of a shard, and of the table beside a tar; nothing while it is empty or just renamed."""
+    beside = files.get(path.with_suffix(".parquet"))
+    parts = [path] if path.suffix.lower() != ".tar" or beside is None else [path, beside]
     try:
-        stat = path.stat()
-        mark: Mark = (stat.st_size, stat.st_mtime_ns) if stat.st_size else ()
-        beside = path.with_suffix(".parquet")
-        if mark and path.suffix.lower() == ".tar" and beside.exists():
-            table = beside.stat()
-            mark += (table.st_size, table.st_mtime_ns)
+        mark = tuple(part for item in parts for part in _status(item))
     except FileNotFoundError:
         return ()
-    return mark
+    return mark if mark[0] else ()
+
+
+def _status(path: Place) -> tuple[int | str, ...]:
+    if isinstance(path, Remote):
+        return path.status()
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _added(figures: dict[str, Any], done: Grown | None, shards: int) -> dict[str, Any]:

@@ -12,16 +12,16 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from curate.engine.changes import Forgetting
-from curate.errors import KeyNotFoundError, UsageError
+from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool import Pool, Writer
-from curate.pool.takedown import BAR, RECEIPTS, finish, write_note
+from curate.pool.takedown import RECEIPTS, finish, read_bar, write_note
+from curate.remote import Place, listed
 from curate.samples import content_hash
 from curate_kernels.arrays import I64
 
@@ -47,11 +47,10 @@ class Forgotten:
 class Bar:
     """Salted hashes of bytes and of names that must not come back."""
 
-    def __init__(self, pool: Path) -> None:
-        path = pool / BAR
-        saved = json.loads(path.read_text()) if path.exists() else {}
-        self.salt: str = saved.get("salt", "")
-        self._hashes: set[str] = set(saved.get("hashes", []))
+    def __init__(self, pool: Place) -> None:
+        saved = read_bar(pool)
+        self.salt: str = saved["salt"]
+        self._hashes: set[str] = set(saved["hashes"])
 
     def hash(self, kind: str, text: str) -> str:
         """Return 32 hex digits that tell nothing about the text to who has not the salt."""
@@ -76,7 +75,7 @@ class Bar:
 
 
 def forget(
-    pool: str | Path,
+    pool: str | Place,
     *,
     keys: Sequence[str] = (),
     url_domains: Sequence[str] = (),
@@ -141,16 +140,22 @@ def _note(pool: Pool, rows: I64, step: int) -> dict[str, Any]:
         "bar": saved,
         "forgotten": sorted(bar.hash("uid", row["uid"]) for row in table),
         "versions": len(events),
-        "tags": sorted(pool.dataset.tags.list()),
+        "tags": list(pool.tags()),
         "past": [{k: e[k] for k in shown if k in e} for e in events if e["what"] != "layout"],
         "refilled": 0,
     }
 
 
-def past_log(pool: Path) -> list[dict[str, Any]]:
+def past_log(pool: Place) -> list[dict[str, Any]]:
     """Return what the receipts keep of versions that are gone, newest first."""
-    receipts = [json.loads(path.read_text()) for path in sorted((pool / RECEIPTS).glob("*.json"), reverse=True)]
-    return [{**entry, "gone": True} for receipt in receipts for entry in reversed(receipt["past"])]
+    found = []
+    for path in reversed(listed(pool / RECEIPTS, ".json")):
+        try:
+            found += [{**entry, "gone": True} for entry in reversed(json.loads(path.read_bytes())["past"])]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            todo = "restore it from a backup or move it away; nothing else needs it"
+            raise PoolError(f"the receipt of a takedown, {path}, is damaged: {error}; {todo}") from error
+    return found
 
 
 def _rows(pool: Pool, keys: Sequence[str], domains: Sequence[str], digests: Sequence[str]) -> I64:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from curate.encoders import load_image_encoder
-from curate.engine import checkpoint
+from curate.engine import captioning, checkpoint, mend
 from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
 from curate.engine.core import Engine
@@ -24,6 +24,7 @@ from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
+from curate.remote import Place, Remote
 from curate.samples import Source
 from curate.sources import Columns, open_sources
 
@@ -46,13 +47,13 @@ class Grown:
 
 
 def grow(
-    sources: str | Path | Sequence[str | Path],
-    pool: str | Path,
+    sources: str | Place | Sequence[str | Place],
+    pool: str | Place,
     *,
     recipe: Recipe | str | Path | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
-    guard: Sequence[str | Path] = (),
+    guard: Sequence[str | Place] = (),
     finish: bool = True,
     progress: Progress | None = None,
 ) -> Grown:
@@ -61,8 +62,8 @@ def grow(
     Every batch is one atomic commit. A killed run is resumed by the same call; what was decided is skipped as `known`.
 
     Args:
-        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them.
-        pool: the folder of the pool; made if there is none.
+        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them. Paths or URLs.
+        pool: the folder of the pool, or a prefix in an object store; made if there is none.
         recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
@@ -76,7 +77,7 @@ def grow(
         KeyboardInterrupt: passed on; everything committed stays.
     """
     started = time.perf_counter()
-    paths = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = [sources] if isinstance(sources, (str, Path, Remote)) else list(sources)
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     named = (given or Recipe()).replace(options or {}).as_dict()["source"]
     columns = Columns(**{key: value or None for key, value in named.items()})
@@ -97,7 +98,10 @@ def grow(
         if guards:
             engine.ready()
             guarded = register(engine, guards)
-        _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+        try:
+            _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+        finally:
+            captioning.close(engine)
         if engine.state.rows == first and not arrivals.known and not arrivals.barred:
             logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
         return _summary(engine, first, arrivals, time.perf_counter() - started)
@@ -172,14 +176,17 @@ def _run(
     for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
         checkpoint.make_room(engine)
-        engine.step(batch)
+        captioning.offer(engine, engine.step(batch))
         seen += len(batch)
         if progress is not None:
             progress(seen + arrivals.known, total)
         if checkpoint.is_due(engine):
             checkpoint.run(engine)
+            captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
+    if finish and mend.is_left(engine):
+        checkpoint.settle(engine)
     _record_moves(engine, sources)
 
 

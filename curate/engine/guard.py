@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from curate.encoders import ImageEncoder
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
 from curate.pool import Pool
+from curate.remote import Place, place
 from curate.samples import Source
 from curate.scoring.nearest import nearest
 from curate.sources import open_sources
@@ -44,6 +44,10 @@ class Guard:
             if pixel:
                 self._pixels.setdefault(pixel, i)
 
+    def add_saved(self, arrays: dict[str, Any]) -> None:
+        """Register a set as `register` saved it."""
+        self.add(arrays["image"], _unpacked(arrays["pixels"]), _unpacked(arrays["names"]))
+
     def leaks(self, image: F32, pixels: Sequence[str], epsilon: float) -> list[str]:
         """Return for each of b rows what it leaks, in words, or "".
 
@@ -63,9 +67,9 @@ class Guard:
         return out
 
 
-def open_sets(paths: Sequence[str | Path]) -> list[Pool | list[Source]]:
+def open_sets(paths: Sequence[str | Place]) -> list[Pool | list[Source]]:
     """Return evaluation sets, opened: pools, or sources of images. Raises SourceError or PoolError."""
-    return [Pool.open(path) if (Path(path) / "samples.lance").is_dir() else open_sources([path]) for path in paths]
+    return [Pool.open(path) if (place(path) / "samples.lance").is_dir() else open_sources([path]) for path in paths]
 
 
 def register(engine: Engine, sets: Sequence[Pool | list[Source]]) -> bool:
@@ -93,8 +97,7 @@ def load(engine: Engine) -> Guard:
     """Return the guard of the sets that a pool's state names."""
     guard = Guard()
     for name in engine.state.guards:
-        arrays = engine.pool.sums(name)
-        guard.add(arrays["image"], _unpacked(arrays["pixels"]), _unpacked(arrays["names"]))
+        guard.add_saved(engine.pool.sums(name))
     return guard
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.errors import PoolError
 
-FORMAT = [2, 0]
+FORMAT = [3, 0]
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Checkpoint:
     batches: batches whose rows the sums hold; pairs, labels: rows in the sums; sums: {"pairs"|"labels": file name}
     ridges: of text given image and image given text; caption, classes: calibrated thresholds, as saved
     warming: captioned rows are still held back
+    settled: what it refused was tried to be mended, so that the end of a run calls for nothing more
     """
 
     batches: int
@@ -47,6 +48,7 @@ class Checkpoint:
     caption: dict[str, float] | None
     classes: dict[str, dict[str, float]]
     warming: bool
+    settled: bool
 
 
 @dataclass(slots=True)

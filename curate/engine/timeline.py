@@ -44,18 +44,17 @@ def tag(pool: str | Path, name: str, version: Version | None = None, delete: boo
     """
     with Writer(Pool.open(pool).path) as writer:
         opened = Pool.open(writer.path)
-        tags = opened.dataset.tags
-        known = {key: int(value["version"]) for key, value in tags.list().items()}
+        known = opened.tags()
         if delete:
             if name not in known:
                 raise UsageError(f"no version is called {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
-            tags.delete(name)
+            writer.untag(opened, name)
             return {"tag": name, "version": known[name]}
         if name in known or name.endswith(".lock") or not _NAME.fullmatch(name):
             taken = f"it names version {known[name]}" if name in known else "write one like release-1.2"
             raise UsageError(f"a version cannot be called {name!r}: {taken}")
         number = opened.version if version is None else _number(opened, version)
-        tags.create(name, number)
+        writer.tag(opened, name, number)
     return {"tag": name, "version": number}
 
 
@@ -99,9 +98,13 @@ def rollback(pool: str | Path, version: Version) -> dict[str, Any]:
         number = _number(newest, version)
         old = Pool.open(writer.path, number)
         state = State.from_dict(old.state())
-        state.step = State.from_dict(newest.state()).step + 1  # names stay in order, so that no state is an orphan
+        old.verify()
+        counts = count_decisions(old.frame(["decision", "reason"]))
+        # Names stay in order, so that no state is an orphan. The newest state itself may be damaged.
+        step = int(newest.state_name().partition("-")[0])
+        writer.remove_orphans(step)
+        state.step = step + 1
         done = writer.restore(newest, number, state.as_dict())
-        counts = count_decisions(done.frame(["decision", "reason"]))
     return {
         "pool": str(pool),
         "version": done.version,
@@ -113,15 +116,15 @@ def rollback(pool: str | Path, version: Version) -> dict[str, Any]:
 
 def _tags(pool: Pool) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    for name, value in sorted(pool.dataset.tags.list().items()):
-        found.setdefault(int(value["version"]), []).append(name)
+    for name, version in pool.tags().items():
+        found.setdefault(version, []).append(name)
     return found
 
 
 def _number(pool: Pool, version: Version) -> int:
     """Return the number of a version given by number or tag. Raises UsageError, naming what there is."""
     numbers = [entry["version"] for entry in pool.versions()]
-    tags = {name: number for number, names in _tags(pool).items() for name in names}
+    tags = pool.tags()
     text = str(version)
     number = tags.get(text, int(text) if text.isascii() and text.isdigit() else -1)
     if number not in numbers:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, VIEWS, vectors
+from curate.pool.trouble import reads, trouble
+from curate.remote import Place, listed, place, storage_options
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -21,24 +23,21 @@ if TYPE_CHECKING:
 class Pool:
     """A pool opened for reading at its newest version (or at `version`). Readers never block and see one version."""
 
-    def __init__(self, path: Path, dataset: Any) -> None:
+    def __init__(self, path: Place, dataset: Any) -> None:
         self.path = path
         self.dataset = dataset  # the lance.LanceDataset, for what this class does not offer
 
     @classmethod
-    def open(cls, path: str | Path, version: int | None = None) -> Pool:
+    def open(cls, path: str | Place, version: int | None = None) -> Pool:
         """Open a pool. Raises PoolError when there is none, or when its table cannot be read."""
         import lance
 
-        path = Path(path)
+        path = place(path)
         table = path / "samples.lance"
         if not table.is_dir():
             raise PoolError(f"there is no pool at {path}; `curate grow SOURCE --pool {path}` makes one")
-        try:
-            dataset = lance.dataset(str(table), version=version)
-        except (ValueError, OSError) as error:
-            raise PoolError(f"the pool at {path} cannot be opened: {error}") from error
-        return cls(path, dataset)
+        with trouble(path, "read", lambda: _openable(table) if version is None else "name another version"):
+            return cls(path, lance.dataset(str(table), version=version, storage_options=storage_options(path)))
 
     @property
     def version(self) -> int:
@@ -46,6 +45,7 @@ class Pool:
         return int(self.dataset.version)
 
     @property
+    @reads
     def rows(self) -> int:
         """Return the number of rows, admitted and refused."""
         return int(self.dataset.count_rows())
@@ -55,10 +55,17 @@ class Pool:
         """Return the names of all columns, embeddings included."""
         return list(self.dataset.schema.names)
 
+    @reads
     def versions(self) -> list[dict[str, Any]]:
         """Return every version, oldest first: {"version", "timestamp"}."""
         return [{"version": v["version"], "timestamp": v["timestamp"].isoformat()} for v in self.dataset.versions()]
 
+    @reads
+    def tags(self) -> dict[str, int]:
+        """Return {name: version} of every tag, by name."""
+        return {name: int(value["version"]) for name, value in sorted(self.dataset.tags.list().items())}
+
+    @reads
     def frame(self, columns: Sequence[str] | None = None, where: str | None = None) -> pl.DataFrame:
         """Return rows in order of arrival as a polars frame: all columns but the embeddings, unless named.
 
@@ -83,6 +90,7 @@ class Pool:
             assert isinstance(frame, pl.DataFrame)
             yield frame
 
+    @reads
     def embeddings(
         self,
         view: Literal["image", "text"],
@@ -117,14 +125,18 @@ class Pool:
 
     def scan(self, columns: Sequence[str], where: str | None = None, size: int = 4096) -> Iterator[Any]:
         """Stream Arrow record batches in order of arrival; the engine's own way to read embeddings."""
-        for batch in self.dataset.to_batches(columns=list(columns), filter=where, batch_size=size, scan_in_order=True):
-            if batch.num_rows:
-                yield batch
+        read = {"columns": list(columns), "filter": where, "batch_size": size, "scan_in_order": True}
+        with trouble(self.path, "read"):
+            for batch in self.dataset.to_batches(**read):
+                if batch.num_rows:
+                    yield batch
 
+    @reads
     def take(self, rows: Sequence[int], columns: Sequence[str]) -> Any:
         """Return an Arrow table of the rows with these ordinals, in this order."""
         return self.dataset.take(list(rows), columns=list(columns))
 
+    @reads
     def find(self, key_or_uid: str) -> dict[str, Any]:
         """Return the row with this uid, `SOURCE:KEY` or key, as a dictionary without embeddings.
 
@@ -143,18 +155,22 @@ class Pool:
         listed = "\n".join(f"  {row['uid']}  {row['source']}:{row['key']}  {row['decision']}" for row in found[:20])
         raise KeyNotFoundError(f"{len(found)} rows have the key {asked!r}; name one by its uid:\n{listed}")
 
-    def state(self) -> dict[str, Any]:
-        """Return the engine's state that belongs to this version. Raises PoolError when it is missing or damaged."""
-        return dict(json.loads(self._read_state(self.state_name(), ".json")))
+    def state(self, version: int | None = None) -> dict[str, Any]:
+        """Return the engine's state that belongs to this version, or to an older one.
 
-    def state_name(self) -> str:
+        Raises PoolError when it is missing or damaged, with the version to go back to.
+        """
+        return dict(json.loads(self._read_state(self.state_name(version), ".json")))
+
+    def state_name(self, version: int | None = None) -> str:
         """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""
-        for version in range(self.version, 0, -1):
-            properties = self._properties(version)
+        for number in range(version or self.version, 0, -1):
+            properties = self._properties(number)
             if STATE_PROPERTY in properties:
                 return str(properties[STATE_PROPERTY])
         raise PoolError(f"no version of the pool at {self.path} names an engine state; it is not one of ours")
 
+    @reads
     def event(self, version: int) -> dict[str, Any]:
         """Return what the commit of a version did: {"what": …} and its figures."""
         properties = self._properties(version)
@@ -162,28 +178,47 @@ class Pool:
             return dict(json.loads(properties[EVENT_PROPERTY]))
         return {"what": "commit" if STATE_PROPERTY in properties else "layout"}
 
+    @reads
     def _properties(self, version: int) -> dict[str, str]:
-        try:
-            transaction = self.dataset.read_transaction(version)
-        except (ValueError, OSError) as error:
-            raise PoolError(f"the pool at {self.path} lost the transaction of version {version}: {error}") from error
+        transaction = self.dataset.read_transaction(version)
         return dict((transaction.transaction_properties if transaction is not None else None) or {})
 
     def sums(self, name: str) -> dict[str, Any]:
-        """Return the named arrays that `Writer.save_sums` saved under this name."""
+        """Return the named arrays that `Writer.save_sums` saved under this name. Raises PoolError as `state` does."""
         from safetensors.numpy import load
 
         return dict(load(self._read_state(name, ".safetensors")))
 
+    def verify(self) -> None:
+        """Raise PoolError unless this version's state, and every file that it names, are as they were written."""
+        for name in state_files(json.loads(self._checked(self.state_name(), ".json"))):
+            self._checked(name, ".safetensors")
+
     def _read_state(self, name: str, suffix: str) -> bytes:
+        try:
+            return self._checked(name, suffix)
+        except PoolError as error:
+            raise PoolError(f"{error}; {self._way_back()}") from error
+
+    def _checked(self, name: str, suffix: str) -> bytes:
         path = self.path / "state" / f"{name}{suffix}"
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise PoolError(f"the pool's state {path} cannot be read: {error}") from error
+            raise PoolError(f"the pool's state {path} cannot be read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest()[:32] != name.rpartition("-")[2]:
             raise PoolError(f"the pool's state {path} is damaged: its content does not match its name")
         return data
+
+    def _way_back(self) -> str:
+        for version in range(self.version - 1, 0, -1):
+            with contextlib.suppress(PoolError):
+                Pool.open(self.path, version).verify()
+                return (
+                    f"restore the file from a backup, or go back to the newest version whose state is whole:"
+                    f" `curate rollback {self.path} {version}`"
+                )
+        return "restore the file from a backup; no older version's state is whole"
 
     def _known(self, columns: Sequence[str]) -> None:
         missing = [c for c in columns if c not in self.columns]
@@ -192,3 +227,26 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"Pool({str(self.path)!r}, version={self.version}, rows={self.rows})"
+
+
+def state_files(state: dict[str, Any]) -> list[str]:
+    """Return the names of the files beside a state that it needs: sums, and registered evaluation sets."""
+    return [*(state["checkpoint"] or {"sums": {}})["sums"].values(), *state["guards"]]
+
+
+def _openable(table: Place) -> str:
+    """Return what to do about a table whose newest version does not open."""
+    import lance
+
+    newer: list[str] = []
+    options = storage_options(table.parent)
+    for file in listed(table / "_versions", ".manifest"):  # the newest first: names count down
+        version = 2**64 - 1 - int(file.name.removesuffix(".manifest"))
+        try:
+            with trouble(table.parent, "read", str):
+                lance.dataset(str(table), version=version, storage_options=options).count_rows()
+        except PoolError:
+            newer.append(str(file))
+        else:
+            return f"restore it from a backup, or go back to the version before: move {', '.join(newer)} away"
+    return "restore it from a backup; no older version opens either"

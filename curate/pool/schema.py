@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 STATE_PROPERTY = "curate.state"  # of a Lance transaction: the name of the engine state that it leads to
 EVENT_PROPERTY = "curate.event"  # what the commit did, as JSON
 VIEWS = ("image", "text")
+CAPTIONS = "captions"  # folder of a pool: what captioners said, a cache
 QUALITY = tuple(
     f"quality_{name}" for name in ("contrast", "sharpness", "brightness", "entropy", "colourfulness", "clipped")
 )
@@ -32,7 +33,8 @@ def table_schema(image_dim: int) -> pa.Schema:
         ("source", text), ("key", text), ("path", text), ("offset", pa.int64()), ("size", pa.int64()),
         ("sha256", text), ("pixel_hash", text), ("phash", text),
         ("width", pa.int32()), ("height", pa.int32()), ("format", text),
-        ("caption", text), ("caption_original", text), ("label", text), ("group", text), ("meta", text),
+        ("caption", text), ("alternatives", pa.list_(text)), ("caption_original", text),
+        ("label", text), ("label_original", text), ("mend_tried", pa.list_(text)), ("group", text), ("meta", text),
         ("decision", text), ("reason", text), ("detail", text), ("duplicate_of", text), ("history", text),
         ("embedded", pa.bool_()), ("counted", pa.bool_()), ("gain_kept", pa.int32()),
     ]  # fmt: skip

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from curate.errors import PoolError, PoolLockedError
+from curate.errors import PoolError
 from curate.files import atomic_write, canonical_json
-from curate.pool.reader import Pool
-from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, table_schema
-from curate_kernels.arrays import F32
+from curate.pool.lock import pool_lock
+from curate.pool.reader import Pool, state_files
+from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
+from curate.pool.trouble import trouble, writes
+from curate.remote import Place, place, storage_options
+from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,27 +36,19 @@ class Writer:
     Raises PoolLockedError, naming the holder, when another process writes.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        from filelock import FileLock
-
-        self.path = Path(path)
-        self._lock = FileLock(str(self.path / "write.lock"), timeout=0)
+    def __init__(self, path: str | Place) -> None:
+        self.path = place(path)
+        self._lock = pool_lock(self.path)
         self.finished: dict[str, Any] | None = None  # the takedown that was under way when the pool was locked
 
     def __enter__(self) -> Self:
-        from filelock import Timeout
-
-        try:
-            (self.path / "state").mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            (self.path / "writer.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
-        except Timeout as error:
-            raise PoolLockedError(
-                f"the pool at {self.path} is being written by {self._holder()}; wait for it to end"
-            ) from error
-        except OSError as error:
-            self._lock.release()
-            raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
+        with trouble(self.path, "written"):
+            try:
+                (self.path / "state").mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+            except OSError:
+                self._lock.release()
+                raise
         from curate.pool.takedown import finish
 
         try:
@@ -66,21 +61,15 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        (self.path / "writer.json").unlink(missing_ok=True)
         self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            held = json.loads((self.path / "writer.json").read_text())
-        except (OSError, ValueError):
-            return "another process"
-        return f"process {held.get('pid')} on {held.get('host')}"
 
     def pool(self) -> Pool | None:
         """Return the pool as it is now, or None before its first commit."""
-        committed = any((self.path / "samples.lance" / "_versions").glob("*.manifest"))
+        versions = self.path / "samples.lance" / "_versions"
+        committed = versions.is_dir() and any(path.suffix == ".manifest" for path in versions.iterdir())
         return Pool.open(self.path) if committed else None
 
+    @writes
     def remove_orphans(self, step: int) -> None:
         """Delete state of later steps than the committed one: a killed process wrote it and committed nothing."""
         for path in (self.path / "state").iterdir():
@@ -94,11 +83,14 @@ class Writer:
 
         return self._save(step, save(arrays), ".safetensors")
 
+    @writes
     def _save(self, step: int, data: bytes, suffix: str) -> str:
+        self._lock.check()
         name = f"{step:08d}-{hashlib.sha256(data).hexdigest()[:32]}"
         atomic_write(self.path / "state" / f"{name}{suffix}", data)
         return name
 
+    @writes
     def create(self, image_dim: int, state: dict[str, Any]) -> Pool:
         """Commit an empty table with its first state."""
         import lance
@@ -111,10 +103,12 @@ class Writer:
         dataset = lance.write_dataset(
             table_schema(image_dim).empty_table(),
             str(self.path / "samples.lance"),
+            storage_options=storage_options(self.path),
             transaction_properties=properties,
         )
         return Pool(self.path, dataset)
 
+    @writes
     def append(self, pool: Pool, rows: pa.Table, state: dict[str, Any]) -> Pool:
         """Commit a batch's rows together with the state that they lead to."""
         import lance
@@ -122,15 +116,17 @@ class Writer:
         admitted = sum(decision == "admit" for decision in rows.column("decision").to_pylist())
         properties = self._properties(state, {"what": "batch", "rows": rows.num_rows, "admitted": admitted})
         dataset = lance.write_dataset(rows, pool.dataset, mode="append", transaction_properties=properties)
-        appended = Pool(self.path, dataset)
+        appended = self._next(pool, dataset)
         return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
 
+    @writes
     def touch(self, pool: Pool, state: dict[str, Any]) -> Pool:
         """Commit a state without any rows: sources were moved."""
         import lance
 
         return self._transact(pool, lance.LanceOperation.Append([]), self._properties(state, {"what": "moved"}))
 
+    @writes
     def restore(self, pool: Pool, version: int, state: dict[str, Any]) -> Pool:
         """Commit a version that equals an old one, with the state that belongs to it."""
         import lance
@@ -138,6 +134,7 @@ class Writer:
         properties = self._properties(state, {"what": "rollback", "equals": version})
         return self._transact(pool, lance.LanceOperation.Restore(version), properties)
 
+    @writes
     def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
         """Add an embedding column, null for every row so far. Changes no statistics."""
         import pyarrow as pa
@@ -145,16 +142,28 @@ class Writer:
         pool.dataset.add_columns(pa.field(name, pa.list_(pa.float16(), dim)))
         return Pool.open(self.path)
 
-    def update(self, pool: Pool, changes: pa.Table, state: dict[str, Any]) -> Pool:
+    @writes
+    def update(
+        self,
+        pool: Pool,
+        changes: pa.Table,
+        state: dict[str, Any],
+        some: Sequence[tuple[I64, pa.Table]] = (),
+        what: str = "checkpoint",
+    ) -> Pool:
         """Commit new values of some columns for every row, in order of arrival, with the state that they lead to.
 
-        changes: one row per row of the pool, with `uid` and the columns to replace. Embeddings are not rewritten.
+        changes: one row per row of the pool, with `uid` and the columns to replace
+        some: (ordinals ascending, a table of other columns for these rows alone); only fragments that hold such rows
+        are rewritten in these columns, so that embeddings elsewhere stay where they are
+        what: `checkpoint`, or `eviction` where nothing was fitted or scored anew
         """
-        event: dict[str, Any] = {"what": "checkpoint", "rows": changes.num_rows}
+        event: dict[str, Any] = {"what": what, "rows": changes.num_rows}
         if "decision" in changes.column_names:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
-        return self._compacted(self._transact(pool, _rewritten(pool, changes), self._properties(state, event)))
+        return self._compacted(self._transact(pool, _rewritten(pool, changes, some), self._properties(state, event)))
 
+    @writes
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
         """Commit score columns, (n,) float32 in order of arrival, null where NaN. Changes no statistics.
 
@@ -173,39 +182,53 @@ class Writer:
         event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
         return self._compacted(self._transact(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
 
+    @writes
+    def tag(self, pool: Pool, name: str, version: int) -> None:
+        """Give a version a name, which must be free."""
+        pool.dataset.tags.create(name, version)
+
+    @writes
+    def untag(self, pool: Pool, name: str) -> None:
+        """Take a name away."""
+        pool.dataset.tags.delete(name)
+
+    @writes
     def purge(self, pool: Pool, where: str, state: dict[str, Any]) -> Pool:
         """Remove rows for good: from the table, from every older version, and with them every older state.
 
-        The rows are renumbered; tags go, for they would hold old versions. Killed in between, it can be repeated.
+        The others are renumbered in the same commit. Tags go, for they would hold old versions. Killed in between, it
+        can be repeated.
         """
         from datetime import timedelta
 
         import lance
-        import pyarrow as pa
 
-        doomed = pool.frame(["row"], where=where)["row"].to_list()
-        for start in range(0, len(doomed), 10_000):  # by number: a predicate stays readable until the version goes
-            pool.dataset.delete(f"row IN ({', '.join(map(str, doomed[start : start + 10_000]))})")
-        pool = Pool.open(self.path)
-        rows = pool.frame(["uid", "row"])
-        if rows.height and rows["row"][-1] != rows.height - 1:
-            uid = pa.array(rows["uid"].to_list(), pa.string())
-            numbered = pa.table({"uid": uid, "row": pa.array(range(rows.height), pa.int64())})
-            pool = self._transact(pool, _rewritten(pool, numbered), {})
+        doomed = int(pool.dataset.count_rows(filter=where))
+        properties = self._properties(state, {"what": "forget", "rows": doomed})
+        if doomed:
+            pool = self._transact(pool, _without(pool, where), properties)
         pool.dataset.optimize.compact_files(
             target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
         )
         pool = Pool.open(self.path)
-        for tag in pool.dataset.tags.list():
-            pool.dataset.tags.delete(tag)
-        properties = self._properties(state, {"what": "forget", "rows": len(doomed)})
+        for name in pool.tags():
+            self.untag(pool, name)
         pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-        named = {properties[STATE_PROPERTY], *(state["checkpoint"] or {"sums": {}})["sums"].values(), *state["guards"]}
+        named = {properties[STATE_PROPERTY], *state_files(state)}
         for path in (self.path / "state").iterdir():
-            if path.stem not in named:
+            if path.name.partition(".")[0] not in named:
                 path.unlink()
+        if isinstance(self.path, Path):
+            shutil.rmtree(self.path / CAPTIONS, ignore_errors=True)
+        self._remove_unfinished()
         return Pool.open(self.path)
+
+    def _remove_unfinished(self) -> None:
+        """Delete what Lance was writing when a process was killed: its clean-up knows whole files only."""
+        if isinstance(self.path, Path):  # a store shows whole objects only
+            for path in sorted((self.path / "samples.lance").rglob(".tmp*")):
+                path.unlink()
 
     def _properties(self, state: dict[str, Any], event: dict[str, Any]) -> dict[str, str]:
         """Save a state; return the transaction properties of the commit that it belongs to."""
@@ -217,7 +240,17 @@ class Writer:
         from lance.dataset import Transaction
 
         transaction = Transaction(pool.version, operation, transaction_properties=properties)
-        return Pool(self.path, lance.LanceDataset.commit(pool.dataset, transaction))
+        self._lock.check()
+        return self._next(pool, lance.LanceDataset.commit(pool.dataset, transaction))
+
+    def _next(self, pool: Pool, dataset: Any) -> Pool:
+        """Return the pool after a commit; PoolError if another process committed in between, which no lock let it."""
+        if int(dataset.version) != pool.version + 1:
+            raise PoolError(
+                f"another process wrote to the pool at {self.path} at the same time;"
+                f" `curate rollback {self.path} {pool.version}` undoes what both did"
+            )
+        return Pool(self.path, dataset)
 
     def _compacted(self, pool: Pool) -> Pool:
         """Merge small fragments when there are many; order, rows and statistics stay as they are."""
@@ -226,8 +259,8 @@ class Writer:
         return Pool.open(self.path)
 
 
-def _rewritten(pool: Pool, changes: pa.Table) -> Any:
-    """Return the Lance operation that replaces columns of every row, fragment by fragment."""
+def _rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]] = ()) -> Any:
+    """Return the Lance operation that replaces columns of every row, and others of some, fragment by fragment."""
     import lance
 
     at = 0
@@ -235,6 +268,8 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
     for fragment in pool.dataset.get_fragments():
         count = fragment.count_rows()
         part = changes.slice(at, count)
+        for rows, table in some:
+            part = _with_some(part, fragment, rows - at, table)
         at += count
         updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
         fragments.append(updated)
@@ -242,3 +277,49 @@ def _rewritten(pool: Pool, changes: pa.Table) -> Any:
     return lance.LanceOperation.Update(
         updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
     )
+
+
+def _without(pool: Pool, where: str) -> Any:
+    """Return the Lance operation that removes rows and numbers the others anew. It holds no word of the filter."""
+    import lance
+    import pyarrow as pa
+
+    gone = set(pool.frame(["uid"], where=where)["uid"].to_list())
+    next_row = 0
+    fragments, empty, modified = [], [], set()
+    for fragment in pool.dataset.get_fragments():
+        uids = fragment.to_table(columns=["uid"]).column("uid").to_pylist()
+        left = fragment.delete(where)
+        if left is None:
+            empty.append(fragment.fragment_id)
+            continue
+        stays = np.array([uid not in gone for uid in uids])
+        rows = np.where(stays, next_row + np.cumsum(stays) - 1, -1)
+        next_row += int(stays.sum())
+        numbered = pa.table({"uid": pa.array(uids, pa.string()), "row": pa.array(rows, pa.int64())})
+        updated, fields = fragment.update_columns(numbered, left_on="uid", right_on="uid")
+        updated.deletion_file = left.deletion_file
+        fragments.append(updated)
+        modified.update(fields)
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=empty,
+        updated_fragments=fragments,
+        fields_modified=sorted(modified),
+        update_mode="rewrite_columns",
+    )
+
+
+def _with_some(part: pa.Table, fragment: Any, rows: I64, table: pa.Table) -> pa.Table:
+    """Return a fragment's changes with further columns: as they are, but for `rows`, counted from its first row."""
+    import pyarrow as pa
+
+    mine = np.flatnonzero((rows >= 0) & (rows < part.num_rows))
+    if not mine.size:
+        return part
+    old = fragment.to_table(columns=table.column_names)
+    order = np.arange(part.num_rows)
+    order[rows[mine]] = part.num_rows + mine
+    new = pa.concat_tables([old, table.cast(old.schema)]).take(pa.array(order))
+    for name in table.column_names:
+        part = part.append_column(new.schema.field(name), new.column(name))
+    return part

@@ -18,6 +18,7 @@ import polars as pl
 from curate.errors import UsageError
 from curate.pool import QUALITY, Pool, Writer, table_schema
 from curate.recipe import ScoreTable
+from curate.remote import Place, place
 from curate.scores.registry import make_score, parameters, score_entry
 from curate.scores.rows import Rows, target_rows
 from curate.scores.table import SCORES
@@ -67,7 +68,7 @@ def score_pool(
     return Scored(str(pool), opened.version, opened.rows, {k: _summary(v) for k, v in found.items()}, seconds)
 
 
-def _there(pool: str | Path) -> Path:
+def _there(pool: str | Path) -> Place:
     return Pool.open(pool).path  # a Writer would make a folder for a pool that is not there
 
 
@@ -194,12 +195,14 @@ def _text_encoder(state: Mapping[str, Any]) -> Any:
     return encoder
 
 
-def _target(path: str | Path, pool: Pool, state: Mapping[str, Any]) -> Rows:
+def _target(path: str | Place, pool: Pool, state: Mapping[str, Any]) -> Rows:
     """Return the target set: the admitted rows of another pool, or the rows of an .npy file."""
-    path = Path(path)
+    path = place(path)
     if path.suffix == ".npy":
         try:
-            x = unit_rows(as_rows(np.load(path, allow_pickle=False), f"target {path}"))
+            with path.open("rb") as file:
+                array = np.load(file, allow_pickle=False)
+            x = unit_rows(as_rows(array, f"target {path}"))
         except (OSError, ValueError) as error:
             raise UsageError(f"the target {path} cannot be read: {error}") from error
         return target_rows(x)

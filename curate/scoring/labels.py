@@ -30,6 +30,7 @@ _NEIGHBOURS = 100
 _SHARPNESS = 15.0  # of the votes' weights, exp(15 (cosine - best cosine))
 _KAPPA = 0.5  # votes that the class shares count as
 _TILE = 4096
+_LEAST_BAD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,23 @@ class LabelModel:
         """Return rows as they would look under labels that are not their own; arguments as for `score`."""
         return Foreign(self, z, label, seen, place)
 
+    def every(self, z: F64, label: I64, seen: B1, place: I64 | None = None) -> F64:
+        """Return s1_label of projected rows under each class, (m, K) float64 bits; arguments as for `score`.
+
+        2^-s1, scaled to sum 1, is the posterior of the two experts' product (Hinton 2002, eq. 1).
+        """
+        every = np.arange(self.count.size)
+        logits = self._logits(z, label, seen, every)
+        bits: F64 = (logsumexp(logits, axis=1, keepdims=True) - logits) / np.log(2.0)
+        votes = self._votes(z, place)
+        if votes is None:
+            return bits
+        for c in every:
+            gone = seen * (label == c)
+            share = (self.count[c] - gone + 0.5) / (self.count.sum() - seen + 0.5 * self.count.size)
+            bits[:, c] = bits[:, c] / 2 + votes.bits(int(c), share)
+        return bits
+
     def _votes(self, z: F64, place: I64 | None) -> _Votes | None:
         """Return the votes of the nearest rows of the reference on projected rows, each row's own left out."""
         if self._reference is None:
@@ -185,6 +203,23 @@ class Foreign:
             return bits
         share = (model.count[claimed] + 0.5) / (model.count.sum() - seen + 0.5 * model.count.size)
         return bits / 2 + _Votes(self._votes.label[at], self._votes.weight[at]).bits(claimed, share)
+
+
+def corrections(bits: F64, label: I64, bad: F64) -> tuple[I64, F64]:
+    """Return each row's likeliest other class (m,) int64, and the probability (m,) float64 that it is of that one.
+
+    bits: (m, K), what `LabelModel.every` gave; label: (m,) int64; bad: (m,) share of wrong labels in its class
+    The label that a row bears is evidence too: with flips at random to any other class (Angluin and Laird 1988),
+    P(c | x, label) is proportional to q(c | x) times 1 - bad where c is the label, and bad / (K - 1) elsewhere.
+    """
+    rows, share = np.arange(label.size), np.clip(bad, _LEAST_BAD, 1.0 - _LEAST_BAD)[:, None]
+    channel = np.repeat(share / max(bits.shape[1] - 1, 1), bits.shape[1], axis=1)
+    channel[rows, label] = 1.0 - share[:, 0]
+    joint = np.exp2(bits.min(axis=1, keepdims=True) - bits) * channel
+    posterior = joint / joint.sum(axis=1, keepdims=True)
+    posterior[rows, label] = -1.0
+    best = posterior.argmax(axis=1)
+    return best, np.maximum(posterior[rows, best], 0.0)
 
 
 def label_information(image: F32, label: I64, table: ScoreTable, counted: B1 | None = None) -> dict[str, F32]:

@@ -144,12 +144,13 @@ class PairModel:
         columns["pvi"] = (columns["pvi_text"] + columns["pvi_image"]) / 2
         return {name: value.astype(np.float32) for name, value in columns.items()}
 
-    def mismatched(self, x: F64, y: F64, seen: B1, other: I64) -> F32:
-        """Return the `pvi` of wrong pairs, (m,) float32: image i with the caption of row other[i].
+    def mismatched(self, x: F64, y: F64, seen: B1, other: I64, own: I64 | None = None) -> F32:
+        """Return the `pvi` of pairs that no row is, (m,) float32: image own[i] with the caption of row other[i].
 
-        x, y, seen: as for `score`. Both rows are left out of the sums, for of a wrong pair nothing right is in them.
+        x, y, seen: as for `score`; own: row i for the i-th pair where it is not given, and never other[i].
+        Both rows are left out of the sums where they were seen, for of such a pair nothing right is in them.
         """
-        own = np.arange(x.shape[0])
+        own = np.arange(x.shape[0]) if own is None else own
         ways = ((own, other), (own, other), (other, own), (other, own))
         bits = [
             family.crossed(given, target, row, asked, seen)

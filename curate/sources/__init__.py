@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from curate.errors import SourceError
+from curate.errors import RemoteError, SourceError
+from curate.ranges import ahead
+from curate.remote import Place, Remote, place
 from curate.samples import Source
 from curate.sources.columns import Columns
 from curate.sources.folders import ImageFolder, MetadataFolder
-from curate.sources.listing import Names, has_image, list_folder, scan_images
+from curate.sources.listing import Names, has_image, is_image_name, list_folder, scan_images
 from curate.sources.records import TABLES
 from curate.sources.tables import TableSource
 from curate.sources.tars import TarSource
@@ -33,49 +36,58 @@ _KINDS = f"a .tar, a table ({', '.join(TABLES)}), a folder of tars, of images or
 
 
 def open_sources(
-    paths: Sequence[str | Path], columns: Columns | None = None, saved: Mapping[str, str] | None = None
+    paths: Sequence[str | Place], columns: Columns | None = None, saved: Mapping[str, str] | None = None
 ) -> list[Source]:
     """Return the sources that some paths stand for, in the order of the paths; each file or folder once.
 
-    A path is a tar, a table, a folder, or a pattern such as `shards/{00000..00099}.tar`. A folder is, by what is in
+    A path is a tar, a table, a folder, or a pattern such as `shards/{00000..00099}.tar`, on disk or behind a URL such
+    as `s3://bucket/shards` (of a web server, `https://`, files only). A folder is, by what is in
     it and in this order: its tars, one source each; its metadata file and images; its images at any depth; its tables.
     saved: {id: root} of the sources that a pool knows; they keep their ids, and no other source gets one of them.
 
     Raises SourceError if a path is missing, unreadable, empty or of an unknown kind, or lacks a named column.
     """
     columns = columns or Columns()
-    opened: dict[Path, Source] = {}
+    opened: dict[Place, Callable[[], Source]] = {}
     names = Names(saved or {})
-    for given in paths:
-        for path in _expand(str(given)):
-            for part in _parts(path):
-                real = part.resolve()
-                if real not in opened:
-                    opened[real] = _open(part, columns, names)
-    return list(opened.values())
+    try:
+        for given in paths:
+            for path in _expand(given):
+                for part in _parts(path):
+                    real = part.resolve()
+                    if real not in opened:
+                        opened[real] = _open(part, columns, names)
+        remote = any(isinstance(path, Remote) for path in opened)
+        return list(ahead(lambda make: make(), opened.values()) if remote else [make() for make in opened.values()])
+    except RemoteError as error:
+        raise SourceError(str(error)) from None
 
 
-def _open(path: Path, columns: Columns, names: Names) -> Source:
-    """Open one tar, table or image folder, its own folder resolved; a link to a file keeps its name."""
+def _open(path: Place, columns: Columns, names: Names) -> Callable[[], Source]:
+    """Name one tar, table or image folder, its own folder resolved, and return what opens it.
+
+    A link to a file keeps its name.
+    """
     if path.is_dir():
-        return _open_folder(path.resolve(), columns, names)
-    path = path.parent.resolve() / path.name
+        folder = path.resolve()
+        return partial(_open_folder, folder, columns, names.of_folder(folder))
+    path = path.resolve() if isinstance(path, Remote) else path.parent.resolve() / path.name
     kind = TarSource if path.suffix.lower() == ".tar" else TableSource
-    return kind(path, columns, names.of_file(path))
+    return partial(kind, path, columns, names.of_file(path))
 
 
-def _open_folder(folder: Path, columns: Columns, names: Names) -> Source:
+def _open_folder(folder: Place, columns: Columns, name: str) -> Source:
     found = [folder / name for name in _METADATA if (folder / name).is_file()]
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
         raise SourceError(f"the folder {folder} has several metadata files ({listed}): keep one of them")
-    entries, name = scan_images(folder), names.of_folder(folder)
+    entries = scan_images(folder)
     if found:
         return MetadataFolder(folder, found[0], columns, entries, name)
     return ImageFolder(folder, columns, entries, name)
 
 
-def _parts(path: Path) -> list[Path]:
+def _parts(path: Place) -> list[Place]:
     """Return the tars, tables or image folder that one existing path stands for."""
     if not _is_folder(path):
         return [_supported(path)]
@@ -88,7 +100,7 @@ def _parts(path: Path) -> list[Path]:
         return tars
     if any(item.name in _METADATA for item in files):
         return [path]
-    if has_image(path):
+    if any(is_image_name(item.name) for item in files) or has_image(path):
         _warn_unread(path, tables, "to have a table read, name it metadata.csv or give its own path")
         return [path]
     if tables:
@@ -98,8 +110,13 @@ def _parts(path: Path) -> list[Path]:
     raise SourceError(f"the folder {path} is empty of images at any depth, of tars and of tables; give {_KINDS}")
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(path: Place) -> bool:
     """Tell whether a path is a folder; SourceError if it is nothing, or nothing that we may look at."""
+    if isinstance(path, Remote):
+        if path.is_dir():
+            return True
+        path.status()
+        return False
     try:
         path.stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -108,7 +125,7 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir()
 
 
-def _supported(path: Path) -> Path:
+def _supported(path: Place) -> Place:
     """Return a file's path if its extension is one that we read, else raise SourceError."""
     if _COMPRESSED_TAR.search(path.name):
         raise SourceError(f"{path} is a compressed tar, whose images have no place in the file: decompress it first")
@@ -117,17 +134,17 @@ def _supported(path: Path) -> Path:
     return path
 
 
-def _warn_unread(folder: Path, items: list[Path], advice: str) -> None:
+def _warn_unread(folder: Place, items: list[Place], advice: str) -> None:
     if items:
         names = ", ".join(item.name for item in items[:3]) + (", ..." if len(items) > 3 else "")
         _LOG.warning("%s: %d files are not read (%s): %s", folder, len(items), names, advice)
 
 
-def _expand(pattern: str) -> Iterator[Path]:
+def _expand(given: str | Place) -> Iterator[Place]:
     """Yield the paths of a brace pattern, `{000..123}` or `{a,b}`, in order; a file of that very name comes first."""
-    whole = Path(pattern)
-    match = _BRACES.search(pattern)
-    if match is None or _exists(whole):
+    whole, pattern = place(given), str(given)
+    match = None if isinstance(given, Remote) else _BRACES.search(pattern)
+    if match is None or (isinstance(whole, Path) and _exists(whole)):
         yield whole
         return
     for word in _words(match):

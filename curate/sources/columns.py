@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from curate.errors import SourceError
@@ -17,16 +17,20 @@ PATHS = ("file_name", "filepath", "image_path", "path")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which metadata columns hold the path, the label, the caption and the group; None is the source's default."""
+    """Which metadata columns hold the path, the label, the caption, its alternatives and the group.
+
+    None is the source's default: of alternatives, what the caption's own column lists besides.
+    """
 
     path: str | None = None
     label: str | None = None
     caption: str | None = None
+    alternatives: str | None = None
     group: str | None = None
 
     def require(self, seen: Collection[str], where: str) -> None:
         """Raise SourceError if a column that the user named is not among those seen."""
-        for option in ("path", "label", "caption", "group"):
+        for option in ("path", "label", "caption", "alternatives", "group"):
             name = getattr(self, option)
             if name is not None and name not in seen:
                 names = ", ".join(seen) or "none"
@@ -38,6 +42,7 @@ class Columns:
             path=self.path or first_present(PATHS, seen),
             label=self.label or first_present(("label",), seen),
             caption=self.caption or first_present(captions, seen),
+            alternatives=self.alternatives,
             group=self.group,
         )
 
@@ -48,6 +53,7 @@ class Fields:
 
     uid: str = ""
     caption: str | None = None
+    alternatives: tuple[str, ...] = ()
     label: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
@@ -66,10 +72,13 @@ def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fiel
     """
     uid = row.get("uid")
     has_uid = isinstance(uid, str) and is_uid(uid)
-    used = {names.path, names.label, names.caption, names.group, "uid" if has_uid else None, *drop}
+    used = {names.path, names.label, names.caption, names.alternatives, names.group}
+    used |= {"uid" if has_uid else None, *drop}
+    caption = as_text(row.get(names.caption)) if names.caption else None
     return Fields(
         uid=str(uid) if has_uid else "",
-        caption=as_text(row.get(names.caption)) if names.caption else None,
+        caption=caption,
+        alternatives=read_alternatives(row, names, caption),
         label=as_text(row.get(names.label)) if names.label else None,
         group=as_text(row.get(names.group)) if names.group else None,
         meta={name: as_json(value) for name, value in row.items() if name not in used and not isinstance(value, bytes)},
@@ -90,10 +99,27 @@ def make_sample(
         problem=problem,
         uid=fields.uid,
         caption=fields.caption,
+        alternatives=fields.alternatives,
         label=fields.label,
         group=fields.group,
         meta=fields.meta,
     )
+
+
+def read_alternatives(row: Row, names: Columns, caption: str | None) -> tuple[str, ...]:
+    """Return the texts of a row's caption and alternatives besides the caption, in order, each once."""
+    found = (row.get(name) for name in (names.caption, names.alternatives) if name)
+    texts = dict.fromkeys(text for value in found for text in _texts(value))
+    return tuple(text for text in texts if text != caption)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts of a value, or of each of its items where it is a list."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif (text := as_text(value)) is not None:
+        yield text
 
 
 def as_text(value: object) -> str | None:

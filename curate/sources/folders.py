@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
+from curate.remote import Place, place
 from curate.samples import Sample
 from curate.sources.columns import Columns, Fields, as_name, make_sample
-from curate.sources.listing import Entry, fingerprint, locate, read_image, stat_entry
+from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries, stat_entry
 from curate.sources.records import read_table
 from curate.sources.tables import PathReader, choose_columns
 
@@ -22,7 +21,7 @@ class ImageFolder:
 
     kind = "folder"
 
-    def __init__(self, folder: Path, columns: Columns, entries: list[Entry], name: str) -> None:
+    def __init__(self, folder: Place, columns: Columns, entries: list[Entry], name: str) -> None:
         columns.require((), f"the folder {folder}, which holds no metadata.csv, .jsonl or .parquet,")
         self._names = [entry.name for entry in entries]
         self._has_classes = _has_classes(self._names)
@@ -33,9 +32,11 @@ class ImageFolder:
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on."""
-        for name in islice(self._names, start, None):
-            label = as_name(name.split("/")[0]) if self._has_classes else None
-            yield _bare_sample(self.id, self.root, name, label)
+        yield from each(self._sample, islice(self._names, start, None), self.root)
+
+    def _sample(self, name: str) -> Sample:
+        label = as_name(name.split("/", maxsplit=1)[0]) if self._has_classes else None
+        return _bare_sample(self.id, self.root, name, label)
 
 
 class MetadataFolder:
@@ -47,7 +48,7 @@ class MetadataFolder:
 
     kind = "folder"
 
-    def __init__(self, folder: Path, metadata: Path, columns: Columns, entries: list[Entry], name: str) -> None:
+    def __init__(self, folder: Place, metadata: Place, columns: Columns, entries: list[Entry], name: str) -> None:
         table = read_table(metadata)
         self.id = name
         self.root = str(folder)
@@ -64,8 +65,8 @@ class MetadataFolder:
         """Yield the samples from ordinal `start` on; of the rows before it only the keys are looked at."""
         if start < self._listed_count:
             yield from self._reader.samples(read_table(self._reader.table), start)
-        for name in islice(self._unlisted, max(0, start - self._listed_count), None):
-            yield _bare_sample(self.id, self.root, name)
+        rest = islice(self._unlisted, max(0, start - self._listed_count), None)
+        yield from each(lambda name: _bare_sample(self.id, self.root, name), rest, self.root)
 
 
 def _bare_sample(source: str, root: str, name: str, label: str | None = None) -> Sample:
@@ -73,7 +74,7 @@ def _bare_sample(source: str, root: str, name: str, label: str | None = None) ->
 
     A name that is not UTF-8 cannot be stored as it is, so whoever reads the manifest could not open the file.
     """
-    data, problem = read_image(Path(root, name)) if as_name(name) == name else (b"", "unreadable_file")
+    data, problem = read_image(place(root, name)) if as_name(name) == name else (b"", "unreadable_file")
     return make_sample(Fields(label=label), source=source, key=name, path=name, data=data, problem=problem)
 
 
@@ -81,10 +82,9 @@ def _has_classes(names: list[str]) -> bool:
     return all(name.count("/") == 1 for name in names) and len({name.split("/")[0] for name in names}) > 1
 
 
-def _every_entry(folder: Path, metadata: Path, entries: list[Entry], listed: set[str]) -> Iterator[Entry]:
+def _every_entry(folder: Place, metadata: Place, entries: list[Entry], listed: set[str]) -> Iterator[Entry]:
     """Yield the entries of the metadata file, of the images found, and of the listed files that no search finds."""
     yield from filter(None, [stat_entry(metadata.parent, metadata.name)])
     yield from entries
     hidden = listed.difference(entry.name for entry in entries)
-    for name in sorted(name for name in hidden if not os.path.isabs(name)):
-        yield stat_entry(folder, name) or Entry(name, -1, -1)
+    yield from stat_entries(str(folder), sorted(name for name in hidden if not is_outside(name)))

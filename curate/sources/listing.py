@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from curate.errors import SourceError
+from curate.errors import RemoteDeniedError, RemoteError, SourceError, UsageError
+from curate.ranges import ahead
+from curate.remote import Place, Remote, Status, is_url, join, place
 from curate.sources.columns import Columns, as_name
 
+_LOG = logging.getLogger("curate")
+
+T = TypeVar("T")
+U = TypeVar("U")
+
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
+_MOST_LOOKED_UP = 64  # files of one remote folder that are looked at one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: its name relative to the source's root in POSIX form, its size in bytes, when it was last written."""
+    """One file: its name relative to the source's root in POSIX form, its size in bytes, when it was last written.
+
+    stamp: the time in ns; of a remote file, its entity tag, or its time as the server writes it
+    """
 
     name: str
     size: int
-    mtime_ns: int
+    stamp: int | str
 
 
-def stat_entry(root: Path, name: str) -> Entry | None:
+def stat_entry(root: Place, name: str) -> Entry | None:
     """Return the entry of a file below root, or None where there is none that can be looked at."""
+    if isinstance(root, Remote):
+        try:
+            return Entry(name, *(root / name).status())
+        except FileNotFoundError:
+            return None
     try:
         status = os.stat(root / name)
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -33,27 +51,81 @@ def stat_entry(root: Path, name: str) -> Entry | None:
     return Entry(name, status.st_size, status.st_mtime_ns)
 
 
-def list_folder(folder: Path) -> list[Path]:
+def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
+    """Yield the entries of files that a table names, sizes of -1 for those that are not there.
+
+    Many files in one folder of a store are looked up in its listing. Files behind a web server are not looked at:
+    it lists nothing, and a request for each would cost as much as reading them.
+    """
+    names = list(names)
+    found: dict[str, Entry | None] = {}
+    folders: dict[Remote, list[str]] = {}
+    for name in names:
+        at = place(root, name)
+        if isinstance(at, Path):
+            found[name] = stat_entry(Path(root), name)
+        elif at.is_listable:
+            folders.setdefault(at.parent, []).append(name)
+    for folder, inside in folders.items():
+        if len(inside) > _MOST_LOOKED_UP:
+            there = {item.name: item.status() for item in folder.iterdir() if item.is_file()}
+            pairs: Iterable[Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
+        else:
+            pairs = ahead(lambda name, folder=folder: stat_entry(folder, name.rpartition("/")[2]), inside)  # type: ignore[misc]
+        for name, status in zip(inside, pairs, strict=True):
+            found[name] = Entry(name, status.size, status.stamp) if status else None
+    for name in names:
+        yield found.get(name) or Entry(name, -1, -1)
+
+
+def is_there(path: Place) -> bool:
+    """Tell whether there is a file that need not be; one that may not be looked at counts as none, with a warning."""
+    try:
+        return path.is_file()
+    except RemoteDeniedError as error:
+        _LOG.warning("%s; going on without it", error)
+        return False
+
+
+def each(work: Callable[[T], U], items: Iterable[T], root: str) -> Iterator[U]:
+    """Yield work(item) in order; where the root is remote, several at a time."""
+    return ahead(work, items) if is_url(root) else map(work, items)
+
+
+def list_folder(folder: Place) -> list[Place]:
     """Return what lies directly in a folder and is not hidden, by name."""
     try:
-        return sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+        items: list[Place] = [item for item in folder.iterdir() if not item.name.startswith(".")]
     except OSError as error:
         raise SourceError(f"cannot list the folder {folder}: {error.strerror}") from error
+    return sorted(items, key=lambda item: item.name)
 
 
-def scan_images(folder: Path) -> list[Entry]:
+def scan_images(folder: Place) -> list[Entry]:
     """Return the image files below a folder, told by their extension, sorted by relative path.
 
     Hidden files and folders are skipped. Links to folders are followed unless they lead to a folder above themselves;
     a link to nowhere is listed, with size 0, so that its image counts as missing. Raises SourceError if a folder
     cannot be listed.
     """
-    return sorted(_walk(folder, "", ()), key=lambda entry: entry.name)
+    found = _find(folder) if isinstance(folder, Remote) else _walk(folder, "", ())
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def has_image(folder: Path) -> bool:
+def has_image(folder: Place) -> bool:
     """Tell whether there is an image file below a folder; stops at the first."""
+    if isinstance(folder, Remote):
+        items = [item for item in folder.iterdir() if not item.name.startswith(".")]
+        folders = [item for item in items if item.is_dir()]
+        return any(is_image_name(item.name) for item in items) or any(has_image(item) for item in folders)
     return next(_walk(folder, "", ()), None) is not None
+
+
+def _find(folder: Remote) -> Iterator[Entry]:
+    """Yield the image files below a prefix, from one listing."""
+    for name, status in folder.find():
+        if is_image_name(name) and not any(part.startswith(".") for part in name.split("/")):
+            yield Entry(name, *status)
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
@@ -90,8 +162,18 @@ def is_image_name(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGES
 
 
-def read_image(path: Path) -> tuple[bytes, str]:
-    """Return the bytes of an image file, and the problem if there is one (`missing_file`, `unreadable_file`)."""
+def read_image(path: Place) -> tuple[bytes, str]:
+    """Return the bytes of an image file, and the problem if there is one (`missing_file`, `unreadable_file`).
+
+    Raises SourceError where a store does not answer or denies access: that says nothing about the image.
+    """
+    if isinstance(path, Remote):
+        try:
+            return path.read_bytes(), ""
+        except FileNotFoundError:
+            return b"", "missing_file"
+        except RemoteError as error:
+            raise SourceError(str(error)) from None
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             return b"", "unreadable_file"
@@ -104,6 +186,8 @@ def read_image(path: Path) -> tuple[bytes, str]:
 
 def locate(root: str, name: str) -> str:
     """Return a path that a table gives, relative to the root in POSIX form if it is inside it, else absolute."""
+    if is_url(root) or is_url(name):
+        return join(root, name)
     prefix = root.rstrip(os.sep) + os.sep
     full = os.path.normpath(os.path.join(root, name))
     if not full.startswith(prefix) and os.path.isabs(name) and "\0" not in name:
@@ -112,11 +196,16 @@ def locate(root: str, name: str) -> str:
     return full[len(prefix) :].replace(os.sep, "/") if full.startswith(prefix) else full
 
 
+def is_outside(location: str) -> bool:
+    """Tell whether what `locate` returned leads out of the root."""
+    return os.path.isabs(location) or is_url(location)
+
+
 def fingerprint(columns: Columns, entries: Iterable[Entry]) -> str:
     """Return 32 hex digits over the columns and over name, size and time of each file, in the order given."""
     digest = hashlib.blake2b(repr(astuple(columns)).encode("utf-8", "replace"), digest_size=16)
     for entry in entries:
-        digest.update(f"\n{as_name(entry.name)}\0{entry.size}\0{entry.mtime_ns}".encode())
+        digest.update(f"\n{as_name(entry.name)}\0{entry.size}\0{entry.stamp}".encode())
     return digest.hexdigest()
 
 
@@ -131,20 +220,29 @@ class Names:
         self._saved = saved
         self._given: set[str] = set()
 
-    def of_folder(self, folder: Path) -> str:
+    def of_folder(self, folder: Place) -> str:
         """Return the id of an image folder, given its resolved path."""
         return self._choose(folder, 1, str(folder), "")
 
-    def of_file(self, path: Path) -> str:
+    def of_file(self, path: Place) -> str:
         """Return the id of a tar or table, given its path in a resolved folder."""
         return self._choose(path, 2, str(path.parent), path.name)
 
-    def _choose(self, path: Path, fewest: int, root: str, file: str) -> str:
-        parts = [as_name(part) for part in path.parts if part != path.anchor]
+    def _choose(self, path: Place, fewest: int, root: str, file: str) -> str:
+        parts = [as_name(part) for part in path.parts if part != getattr(path, "anchor", "")]
         ids = ["/".join(parts[-count:]) for count in range(min(fewest, len(parts)), len(parts) + 1)]
         free = [name for name in (ids if parts else ["/"]) if name not in self._given]
         own = [name for name in free if self._saved.get(name) == root]
-        gone = [name for name in free if name not in self._saved or not Path(self._saved[name], file).exists()]
+        gone = [name for name in free if name not in self._saved or not _exists(self._saved[name], file)]
         chosen = (own or gone or free)[0]
         self._given.add(chosen)
         return chosen
+
+
+def _exists(root: str, file: str) -> bool:
+    """Tell whether a source seen before is still where it was; one that may not be looked at counts as gone."""
+    at = place(root, file) if file else place(root)
+    try:
+        return at.exists()
+    except (RemoteDeniedError, UsageError):
+        return False

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from curate.errors import SourceError
+from curate.remote import Place
 from curate.sources.columns import Row
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Table:
     rows: Callable[[], Iterator[Row]]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Place) -> Table:
     """Return a whole table. CSV and TSV are read as text, so that a column of mixed types parses."""
     import polars as pl
 
@@ -46,7 +46,7 @@ def read_table(path: Path) -> Table:
     return Table(tuple(frame.columns), frame.height, lambda: frame.iter_rows(named=True))
 
 
-def read_outline(path: Path) -> tuple[tuple[str, ...], int]:
+def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
     """Return a table's columns without the binary ones, and its number of rows.
 
     Of a Parquet file only the footer is read; the other formats tell by being read to their end.
@@ -99,7 +99,7 @@ def _read_json_lines(lines: Iterator[bytes]) -> Table:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Place) -> Iterator[None]:
     """Turn what the parsers and the system raise over a table into a SourceError that names the file."""
     from polars.exceptions import PanicException, PolarsError
     from pyarrow.lib import ArrowException

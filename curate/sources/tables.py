@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from curate.errors import SourceError
+from curate.patience import without_secrets
+from curate.remote import Place, Remote, is_url, place
 from curate.samples import Sample
 from curate.sources.columns import PATHS, Columns, Row, as_name, as_text, make_sample, read_fields
-from curate.sources.listing import Entry, fingerprint, locate, read_image, stat_entry
+from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries
 from curate.sources.records import Table, read_outline, read_table
 
 
@@ -25,7 +25,7 @@ class TableSource:
 
     kind = "table"
 
-    def __init__(self, path: Path, columns: Columns, name: str) -> None:
+    def __init__(self, path: Place, columns: Columns, name: str) -> None:
         seen, count = read_outline(path)
         self.id = name
         self.root = str(path.parent)
@@ -38,8 +38,12 @@ class TableSource:
         """Yield the entries of the table and of every file that it lists, so that a mended file is seen."""
         listed = (self._reader.path_of(row) for row in read_table(self._reader.table).rows())
         names = (locate(self.root, path) for path in listed if path is not None)
-        for name in itertools.chain([self._reader.table.name], names):
-            yield stat_entry(Path(self.root), name) or Entry(name, -1, -1)
+        table = self._reader.table
+        if isinstance(table, Remote):
+            yield Entry(table.name, *table.status())
+            yield from stat_entries(self.root, names)
+        else:
+            yield from stat_entries(self.root, itertools.chain([table.name], names))
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; of the rows before it only the keys are looked at."""
@@ -55,7 +59,7 @@ class PathReader:
     confined: refuse a path that leads out of the root (`outside_root`) without opening it
     """
 
-    table: Path
+    table: Place
     source: str
     root: str
     names: Columns
@@ -64,14 +68,20 @@ class PathReader:
 
     def samples(self, table: Table, start: int) -> Iterator[Sample]:
         """Yield one sample per row, from ordinal `start` on."""
+        first = next(map(self.path_of, table.rows()), None) or ""
+        where = first if is_url(first) else self.root  # what lies far is read several at a time
+        return each(lambda item: self._sample(*item), self._items(table, start), where)
+
+    def _items(self, table: Table, start: int) -> Iterator[tuple[Row, str, str | None, bool]]:
+        """Yield row, key, path and whether the key came before; the key of a signed URL is the URL without it."""
         seen: set[str] = set()
         for ordinal, row in enumerate(table.rows()):
             path = self.path_of(row)
-            key = as_name(as_text(row.get(self.key_column)) or path or f"#{ordinal}")
+            key = as_name(as_text(row.get(self.key_column)) or without_secrets(path or "") or f"#{ordinal}")
             repeated = key in seen
             seen.add(key)
             if ordinal >= start:
-                yield self._sample(row, key, path, repeated)
+                yield row, key, path, repeated
 
     def path_of(self, row: Row) -> str | None:
         """Return the path that a row gives, None if it gives none; SourceError if the column holds something else."""
@@ -85,16 +95,17 @@ class PathReader:
         location, data, problem = "", b"", "missing_file"
         if path is not None:
             location = locate(self.root, path)
-            if self.confined and os.path.isabs(location):
+            if self.confined and is_outside(location):
                 problem = "outside_root"
             else:
-                data, problem = read_image(Path(self.root, location))
+                data, problem = read_image(place(self.root, location))
+            location = without_secrets(location)
         fields = read_fields(row, self.names, drop=(self.key_column,))
         problem = "duplicate_key" if repeated else problem
         return make_sample(fields, source=self.source, key=key, path=location, data=data, problem=problem)
 
 
-def choose_columns(columns: Columns, seen: Sequence[str], table: Path, *, captions: Sequence[str]) -> Columns:
+def choose_columns(columns: Columns, seen: Sequence[str], table: Place, *, captions: Sequence[str]) -> Columns:
     """Return the columns to read from a table that has those seen; SourceError if one is missing, or all paths are."""
     columns.require(seen, f"the table {table}")
     names = columns.with_defaults(seen, captions)

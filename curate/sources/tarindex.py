@@ -6,10 +6,11 @@ import logging
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from curate.errors import SourceError
+from curate.remote import Place, Remote
+from curate.sources.remembered import Group, Remembered
 
 _LOG = logging.getLogger("curate")
 
@@ -20,15 +21,7 @@ _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 _DAMAGED = (tarfile.TarError, ValueError, IndexError, OverflowError, RecursionError, MemoryError)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One sample of a tar: `parts` maps each extension, in lower case, to its member's (offset, size) in bytes."""
-
-    key: str
-    parts: dict[str, tuple[int, int]]
-
-
-def check_tar(path: Path) -> None:
+def check_tar(path: Place) -> None:
     """Raise SourceError unless the file begins like an uncompressed tar; an archive of no members is one."""
     try:
         with path.open("rb") as file:
@@ -43,42 +36,61 @@ def check_tar(path: Path) -> None:
         raise SourceError(f"{path} is not an uncompressed tar: {error}") from error
 
 
-def index_tar(path: Path) -> list[Group]:
-    """Return the samples of a tar in its order.
+def index_tar(path: Place, file: BinaryIO) -> Iterator[Group]:
+    """Yield the samples of a tar in its order, from the headers; what lies between them is not read.
 
     A sample is a run of members with one key; an extension that comes again begins the next sample. Of a tar that is
-    cut off or damaged, the samples before the damage are returned, the last one with the bytes that there are, and a
-    warning is logged. Raises SourceError if not even the first header can be read.
+    cut off or damaged, the samples before the damage are yielded, the last one with the bytes that there are, and a
+    warning is logged. A remote tar's index is remembered, so that the headers are fetched once.
+    Raises SourceError if not even the first header can be read.
     """
-    groups: list[Group] = []
-    for name, offset, size in _members(path):
+    if not isinstance(path, Remote):
+        for group, _ in _groups(path, file, path.stat().st_size, 0):
+            yield group
+        return
+    status = path.status()
+    with Remembered(f"{path}\n{status.size}\n{status.stamp}") as index:
+        yield from tuple(index.groups)
+        for group, after in _groups(path, file, status.size, index.after):
+            index.add(group, after)
+            yield group
+
+
+def _groups(path: Place, file: BinaryIO, end: int, start: int) -> Iterator[tuple[Group, int]]:
+    """Yield each sample from a header's offset on, with the offset of the header after it, -1 after the last."""
+    group: Group | None = None
+    for name, header, offset, size in _members(path, file, end, start):
         match = _NAME.fullmatch(name)
         if match is None:
             continue  # no extension, or a hidden file: not part of a sample
         key, extension = match[1], match[2].lower()
-        if not groups or groups[-1].key != key or extension in groups[-1].parts:
-            groups.append(Group(key, {}))
-        groups[-1].parts[extension] = (offset, size)
-    return groups
+        if group is None or group.key != key or extension in group.parts:
+            if group is not None:
+                yield group, header
+            group = Group(key, {})
+        group.parts[extension] = (offset, size)
+    if group is not None:
+        yield group, -1
 
 
-def _members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield name, offset and size of each regular member, the size cut to the bytes that are in the file."""
-    end = path.stat().st_size
+def _members(path: Place, file: BinaryIO, end: int, start: int) -> Iterator[tuple[str, int, int, int]]:
+    """Yield name, header, offset and size of each regular member, the size cut to the bytes that are in the file."""
     linked = 0
-    for member in _headers(path):
+    for member in _headers(path, file, start):
         if member.isreg() and not member.issparse():
-            yield member.name, member.offset_data, max(0, min(member.size, end - member.offset_data))
+            size = max(0, min(member.size, end - member.offset_data))
+            yield member.name, member.offset, member.offset_data, size
         elif not member.isdir():
             linked += 1
     if linked:
         _LOG.warning("%s: %d links or sparse files, which hold no bytes of their own, are skipped", path, linked)
 
 
-def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
+def _headers(path: Place, file: BinaryIO, start: int) -> Iterator[tarfile.TarInfo]:
     """Yield the headers up to the end of the archive or the first damage, which is logged; the data is seeked over."""
     try:
-        tar = tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        file.seek(start)
+        tar = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
     except (OSError, *_DAMAGED) as error:
         raise SourceError(f"{path} cannot be read as an uncompressed tar: {error}") from error
     damage, position = None, -1
@@ -92,7 +104,7 @@ def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header
                 yield member
             else:
-                damage = _ending(path, tar.offset)
+                damage = _ending(file, tar.offset)
         except _DAMAGED as error:
             damage = str(error) or type(error).__name__
         except OSError as error:
@@ -101,11 +113,10 @@ def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
         _LOG.warning("%s is cut off or damaged before byte %d (%s): the rest is not read", path, tar.offset, damage)
 
 
-def _ending(path: Path, offset: int) -> str | None:
+def _ending(file: BinaryIO, offset: int) -> str | None:
     """Return what is wrong where tarfile stopped, None if the archive ends there: it does not tell the two apart."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        block = file.read(tarfile.BLOCKSIZE)
+    file.seek(offset)
+    block = file.read(tarfile.BLOCKSIZE)
     if block.strip(b"\0"):
         return "bad header"
     return None if block else "no end-of-archive mark"

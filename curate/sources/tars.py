@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
 from typing import BinaryIO
 
 from curate.errors import SourceError
+from curate.remote import Place
 from curate.samples import Sample
-from curate.sources.columns import Columns, Fields, Row, as_text, first_present, make_sample, read_fields
-from curate.sources.listing import IMAGES, fingerprint, stat_entry
+from curate.sources.columns import (
+    Columns,
+    Fields,
+    Row,
+    as_text,
+    first_present,
+    make_sample,
+    read_alternatives,
+    read_fields,
+)
+from curate.sources.listing import IMAGES, fingerprint, is_there, stat_entry
 from curate.sources.records import read_table
-from curate.sources.tarindex import Group, check_tar, index_tar
+from curate.sources.remembered import Group
+from curate.sources.tarindex import check_tar, index_tar
 
 _LOG = logging.getLogger("curate")
 
@@ -23,7 +33,7 @@ _CAPTIONS = ("caption", "text")
 _SUCCESS = (None, "success")
 _SIDECARS_TRIED = 100  # JSON members looked at before a column that the user named counts as missing
 
-Leftover = tuple[str, str, Row]  # key, problem, row
+Line = tuple[str, bool, Row]  # key, whether it came before, row
 
 
 class TarSource:
@@ -31,13 +41,13 @@ class TarSource:
 
     Rows are joined by key, never by position: img2dataset writes them as downloads finish, failures included. Where
     the Parquet file and a sample's JSON member both have a column, the Parquet file's value is taken unless it is
-    null. Each pass reads the headers once, seeking over the images, and holds them only while it lasts; `count` is
-    None before the first.
+    null. Each pass reads the headers as it goes, seeking over images that are not asked for; `count` is None before the
+    first that was complete.
     """
 
     kind = "tar"
 
-    def __init__(self, path: Path, columns: Columns, name: str) -> None:
+    def __init__(self, path: Place, columns: Columns, name: str) -> None:
         check_tar(path)
         self._path = path
         self._parquet = path.with_suffix(".parquet")
@@ -45,59 +55,64 @@ class TarSource:
         self.id = name
         self.root = str(path.parent)
         self.count: int | None = None
-        files = (stat_entry(path.parent, name) for name in (path.name, self._parquet.name))
-        self.fingerprint = fingerprint(columns, filter(None, files))
+        files = [path, self._parquet] if is_there(self._parquet) else [path]
+        entries = (stat_entry(file.parent, file.name) for file in files)
+        self.fingerprint = fingerprint(columns, filter(None, entries))
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; of those before it only the headers are read."""
+        count = 0
         try:
-            groups = index_tar(self._path)
-            joined, leftovers = self._join({group.key for group in groups})
-            self.count = len(groups) + len(leftovers)
+            lines = self._lines()
+            rows = {key: row for key, repeated, row in lines if not repeated}
+            seen: set[str] = set()
             with self._path.open("rb") as file:
-                self._require_columns(file, groups, joined, leftovers)
-                for group, repeated in islice(_mark_repeats(groups), start, None):
-                    yield self._sample(file, group, joined.get(group.key, {}), repeated)
+                groups = self._checked(file, index_tar(self._path, file), lines)
+                for count, group in enumerate(groups, 1):
+                    repeated = group.key in seen
+                    seen.add(group.key)
+                    if count > start:
+                        yield self._sample(file, group, rows.get(group.key, {}), repeated)
         except OSError as error:
             raise SourceError(f"cannot read the tar {self._path}: {error.strerror}") from error
-        for key, problem, row in islice(leftovers, max(0, start - len(groups)), None):
-            yield self._leftover(key, problem, row)
+        leftovers = [line for line in lines if line[1] or line[0] not in seen]
+        self.count = count + len(leftovers)
+        for line in islice(leftovers, max(0, start - count), None):
+            yield self._leftover(*line)
 
-    def _join(self, keys: set[str]) -> tuple[dict[str, Row], list[Leftover]]:
-        """Return the Parquet file's rows by key, for the keys of the tar, and the rows left over, sorted by key."""
-        if not self._parquet.is_file():
-            return {}, []
+    def _lines(self) -> list[Line]:
+        """Return the Parquet file's rows, sorted by key."""
+        if not is_there(self._parquet):
+            return []
         table = read_table(self._parquet)
         if "key" not in table.columns:
             _LOG.warning("%s has no column 'key': it is not joined to the tar beside it", self._parquet)
-            return {}, []
+            return []
         seen: set[str] = set()
-        joined: dict[str, Row] = {}
-        leftovers: list[Leftover] = []
+        lines: list[Line] = []
         for ordinal, row in enumerate(table.rows()):
             key = as_text(row["key"]) or f"#{ordinal}"
-            if key in seen:
-                leftovers.append((key, "duplicate_key", row))
-            elif key in keys:
-                joined[key] = row
-            else:
-                problem = "missing_image" if row.get("status") in _SUCCESS else "download_failed"
-                leftovers.append((key, problem, row))
+            lines.append((key, key in seen, row))
             seen.add(key)
-        return joined, sorted(leftovers, key=lambda leftover: leftover[0])
+        return sorted(lines, key=lambda line: line[0])
 
-    def _require_columns(
-        self, file: BinaryIO, groups: list[Group], joined: Mapping[str, Row], leftovers: list[Leftover]
-    ) -> None:
-        """Raise SourceError if a column that the user named is neither in the Parquet file nor in the JSON members."""
-        if self._columns == Columns() or not (groups or leftovers):
-            return
-        row = next(iter(joined.values()), None) or (leftovers[0][2] if leftovers else {})
-        seen = dict.fromkeys(row)
-        sidecars = (group.parts["json"] for group in groups if "json" in group.parts)
-        for offset, size in islice(sidecars, _SIDECARS_TRIED):
-            seen.update(dict.fromkeys(_read_json(file, offset, size)))
-        self._columns.require(seen, f"the tar {self._path}, its JSON members and Parquet file together,")
+    def _checked(self, file: BinaryIO, groups: Iterator[Group], lines: list[Line]) -> Iterator[Group]:
+        """Return the samples; SourceError if a column that the user named is neither in the table nor in the JSON."""
+        if self._columns == Columns():
+            return groups
+        seen: dict[str, None] = dict.fromkeys(lines[0][2]) if lines else {}
+        looked: list[Group] = []
+        tried = 0
+        for group in groups:
+            looked.append(group)
+            if "json" in group.parts:
+                seen.update(dict.fromkeys(_read_json(file, *group.parts["json"])))
+                tried += 1
+            if tried == _SIDECARS_TRIED:
+                break
+        if looked or lines:
+            self._columns.require(seen, f"the tar {self._path}, its JSON members and Parquet file together,")
+        return chain(looked, groups)
 
     def _sample(self, file: BinaryIO, group: Group, row: Row, repeated: bool) -> Sample:
         parts = group.parts
@@ -118,7 +133,9 @@ class TarSource:
             problem=problem,
         )
 
-    def _leftover(self, key: str, problem: str, row: Row) -> Sample:
+    def _leftover(self, key: str, repeated: bool, row: Row) -> Sample:
+        missing = "missing_image" if row.get("status") in _SUCCESS else "download_failed"
+        problem = "duplicate_key" if repeated else missing
         return make_sample(self._fields(row), source=self.id, key=key, path=self._path.name, problem=problem)
 
     def _fields(self, row: Row, text: str | None = None, label: str | None = None) -> Fields:
@@ -130,16 +147,8 @@ class TarSource:
         if self._columns.caption is None and text is not None:
             if fields.caption != text:  # then the row's own caption stays in the metadata
                 fields = read_fields(row, self._columns, drop=("key",))
-            fields = replace(fields, caption=text)
+            fields = replace(fields, caption=text, alternatives=read_alternatives(row, names, text))
         return fields if self._columns.label else replace(fields, label=label)
-
-
-def _mark_repeats(groups: list[Group]) -> Iterator[tuple[Group, bool]]:
-    """Yield each sample with whether its key came before."""
-    seen: set[str] = set()
-    for group in groups:
-        yield group, group.key in seen
-        seen.add(group.key)
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -53,11 +53,11 @@ def test_refusals_by_budget_and_copies_are_told_apart(base: Path) -> None:
 def test_a_crash_before_any_eviction_changes_nothing(base: Path, tmp_path: Path, monkeypatch) -> None:
     update, calls = Writer.update, []
 
-    def crash(self, *args):
+    def crash(self, *args, **more):
         calls.append(1)
         if len(calls) % 2:
             raise KeyboardInterrupt
-        return update(self, *args)
+        return update(self, *args, **more)
 
     monkeypatch.setattr(Writer, "update", crash)
     for _ in range(40):
@@ -94,3 +94,9 @@ def test_reservoir_keeps_samples_in_proportion_to_their_gain() -> None:
     assert 2.4 < stays[::2].sum() / stays[1::2].sum() < 3.6  # few are taken, so the odds are those of the weights
     key = np.log(np.minimum(gain.astype(np.float64), top)) + bound.luck(uids)
     assert ((key >= least) == stays).all()
+
+
+def test_evictions_are_replayed(base: Path) -> None:
+    told = curate.replay(base / "pool")
+    assert told["equal"]
+    assert told["repeated"]

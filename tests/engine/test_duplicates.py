@@ -8,7 +8,7 @@ from pictures import jpeg, picture, write_folder
 
 import curate
 
-SMALL = {"limits": {"batch_size": 8}, "dedup": {"epsilon": 1e-4, "epsilon_phash": 0.5}}
+SMALL = {"limits": {"batch_size": 8}, "dedup": {"epsilon": 1e-4, "epsilon_phash": 0.5, "phash": 4}}
 
 
 def grown(base: Path, files: dict[str, bytes], **dedup: object) -> pl.DataFrame:

@@ -148,7 +148,8 @@ def test_an_interrupted_takedown_is_finished_by_the_next_writer(
     import lance
     from lance.dataset import DatasetOptimizer
 
-    target = DatasetOptimizer if step == "compact_files" else lance.LanceDataset
+    owners = {"compact_files": DatasetOptimizer, "delete": lance.LanceFragment}
+    target = owners.get(step, lance.LanceDataset)
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -258,3 +259,17 @@ def test_what_names_nothing_is_a_named_error(pool: Path) -> None:
     with pytest.raises(UsageError, match="empty url domain"):
         curate.forget(pool, url_domains=["."])
     assert Pool.open(pool).rows == 21
+
+
+@pytest.mark.parametrize("name", ["data/.tmpAbCdEf", "data/0101.lance", "_transactions/.tmpAbCdEf", "_versions/.tmpAb"])
+def test_what_a_killed_run_left_behind_goes_too(name: str, pool: Path) -> None:
+    (pool / "samples.lance" / name).write_bytes(MARKER.encode())
+    curate.forget(pool, keys=["05.jpg"])
+    assert places(pool, MARKER) == []
+
+
+def test_a_pool_may_lose_every_row(pool: Path, marked: Path) -> None:
+    keys = Pool.open(pool).frame(["uid"])["uid"].to_list()
+    assert curate.forget(pool, keys=keys).forgotten == 21
+    assert Pool.open(pool).rows == 0
+    assert curate.grow(write_folder(pool.parent / "t", {"9.jpg": jpeg(picture(60)[0])}), pool).admitted == 1

@@ -339,7 +339,7 @@ def test_a_source_without_samples_is_said(tmp_path: Path, caplog: pytest.LogCapt
     assert f"no samples in {empty}" in caplog.text
 
 
-@pytest.mark.parametrize(("major", "told"), [(1, "older version"), (3, "upgrade")])
+@pytest.mark.parametrize(("major", "told"), [(2, "older version"), (4, "upgrade")])
 def test_a_pool_of_another_format_is_a_named_error(major: int, told: str) -> None:
     with pytest.raises(PoolError, match=told):
         State.from_dict({"format": [major, 0]})

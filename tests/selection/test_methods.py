@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate_kernels.arrays import unit_rows
+from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.errors import SelectorError
 from curate_selectors.infogrowth import InfoGrowth, stream_gains
-from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.types import Batch, Candidates, Stage
 from curate_selectors.uniform import Random
 
