@@ -21,8 +21,9 @@ setup: $(STAMP) ## make the virtual environment
 demo: $(STAMP) ## run the main job on real images, offline; ends by naming manifest and report
 	$(BIN)/curate demo --out curate-demo
 
+# Two processes of one thread each; a file's tests share their fixtures, so they stay together.
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP) ## format, lint, types, imports
 	$(BIN)/ruff format --check .

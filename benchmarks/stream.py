@@ -134,7 +134,7 @@ def main(n: int, folder: Path) -> None:
                 checkpoint.run(engine)
             if engine.state.rows % 102_400 == 0:
                 now = time.perf_counter()
-                print(f"{engine.state.rows:9,} rows: {now - mark:7.1f} s for the last 102,400; kept {len(engine.index):,};"
+                print(f"{engine.state.rows:9,} rows: {now - mark:7.1f} s for 102,400; kept {len(engine.index):,};"
                       f" peak {peak():.2f} GB", flush=True)  # fmt: skip
                 mark = now
         checkpoint.run(engine, final=True)
