@@ -71,7 +71,7 @@ class FolderLock:
     def _holder(self) -> str:
         try:
             return _named(json.loads((self._pool / "writer.json").read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # it may be written this instant
             return "another process"
 
 
@@ -182,4 +182,4 @@ def _me() -> dict[str, Any]:
 
 
 def _named(held: dict[str, Any]) -> str:
-    return f"process {held['pid']} on {held.get('host')}" if "pid" in held else "another process"
+    return f"process {held['pid']} on {held.get('host')}" if held.get("pid") else "another process"

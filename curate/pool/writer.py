@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from curate.errors import PoolError
+from curate.errors import PoolError, RemoteError
 from curate.files import atomic_write, canonical_json
 from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
@@ -46,8 +46,10 @@ class Writer:
             try:
                 (self.path / "state").mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
-            except OSError:
+            except OSError as error:
                 self._lock.release()
+                if isinstance(error, RemoteError):
+                    raise PoolError(f"the pool at {self.path} cannot be written: {error}") from error
                 raise
         from curate.pool.takedown import finish
 

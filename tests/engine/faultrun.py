@@ -161,7 +161,9 @@ def warm_up() -> None:
     for part in (0, 1):
         names = [f"{part}{i}" for i in range(4)]
         found = index.search(x, text, has, names, 4, 0.01, 0.01)
-        batch = Batch(np.zeros(4, np.uint8), x, text, has, np.arange(4), found.twin, found.top_image, found.top_text)
+        stage, alone = np.zeros(4, np.uint8), np.zeros((4, 4), np.bool_)
+        seen = (found.twin, found.top_image, found.top_text)
+        batch = Batch(stage, x, text, has, np.arange(4), alone, np.zeros(4), *seen)
         InfoGrowth(k=4, epsilon=0.01, epsilon_text=0.01).decide(batch)
         index.add(names, x, text, has, names)
 
