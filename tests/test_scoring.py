@@ -228,6 +228,7 @@ def test_score_then_add_equals_a_model_of_all_rows() -> None:
         row = left[i : i + 1], right[i : i + 1]
         before = model.score(*row, ~one)
         model.add(*row)
+        model.renew()
         # The predictive of a row that is new is its leave-one-out score once it is in the sums, up to the tiny prior.
         np.testing.assert_allclose(before["pvi"], model.score(*row, one)["pvi"], rtol=1e-3, atol=1e-3)
 
@@ -239,9 +240,27 @@ def test_rows_added_one_by_one_or_together_give_the_same_scores() -> None:
     for i in range(200, 260):
         one.add(left[i : i + 1], right[i : i + 1])
     all_.add(left[200:], right[200:])
+    for model in (one, all_):
+        model.renew()
     seen = np.ones(260, dtype=bool)
     first, second = (model.score(left, right, seen)["pvi"] for model in (one, all_))
     np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)
+
+
+def test_a_fit_serves_until_the_rows_have_grown_by_a_hundredth() -> None:
+    x, y = pairs(310)
+    scored_often, added = (PairModel(pair_sums(x[:200], y[:200]), SMALL) for _ in range(2))
+    left, right = added.project(x, y)
+    asked, unseen = (left[300:], right[300:]), np.zeros(10, dtype=bool)
+    values = []
+    for i in range(200, 206):
+        values.append(scored_often.score(*asked, unseen)["pvi"])
+        for model in (scored_often, added):
+            model.add(left[i : i + 1], right[i : i + 1])
+    changed = [bool((a != b).any()) for a, b in zip(values, values[1:], strict=False)]
+    assert changed == [False, True, False, False, True]  # at 202 and at 205 rows
+    # When it was asked makes no difference.
+    np.testing.assert_array_equal(scored_often.score(*asked, unseen)["pvi"], added.score(*asked, unseen)["pvi"])
 
 
 def test_scores_do_not_depend_on_the_order_of_rows(rng: np.random.Generator) -> None:

@@ -119,6 +119,8 @@ def run(engine: Engine, last: bool = False) -> bool:
         return False
     refused = engine.pool.frame([*_READ, "mend_tried", *PLACE], where=_REFUSED).to_dicts()
     mismatched = [row for row in refused if row["reason"] == "caption_mismatch"]
+    if gate.pairs is not None:
+        gate.pairs.renew()
     mended = Mended(last)  # the engine reads rows as the pool has them until all is known
     if captions and mend.alternatives:
         for part in _chunks([row for row in mismatched if _has_untried(row)]):

@@ -21,6 +21,7 @@ PAIR_COLUMNS = ("s0_text", "s1_text", "pvi_text", "s0_image", "s1_image", "pvi_i
 
 RIDGE_ROWS = 2048  # that the ridges are chosen on
 _TILE = 4096
+_STALE = 1.01  # factor by which the sums outgrow a fit before it is renewed
 
 
 _Families = tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian]
@@ -64,7 +65,8 @@ class PairModel:
     """Scores of (image, caption) pairs, and their update by rows that arrive after the fit.
 
     The bases and ridges stay as fitted; `add` keeps the regression sums current, so that `predictive` is prequential
-    (each row is scored before it is added; methods: MNIW posterior, block updates).
+    (each row is scored before it is added; methods: MNIW posterior, block updates). The families are renewed when the
+    rows have grown by a hundredth, at that addition: so they are a function of what was added, not of what was scored.
     """
 
     def __init__(self, moments: PairMoments, table: ScoreTable, ridges: tuple[float, float] = (1.0, 1.0)) -> None:
@@ -78,6 +80,7 @@ class PairModel:
         self.ridges = ridges
         self._sums = self._project_sums(moments)
         self._families: _Families | None = None
+        self._fitted = self._sums.n
 
     def _project_sums(self, m: PairMoments) -> _Sums:
         a, b = self._image, self._text
@@ -91,18 +94,28 @@ class PairModel:
         return self._image.project(image), self._text.project(text)
 
     def add(self, x: F64, y: F64) -> None:
-        """Add projected rows to the sums; the families are refitted at the next score."""
+        """Add projected rows to the sums."""
+        self._fit_once()
         one = np.ones((x.shape[0], 1))
         left, right = np.concatenate([one, x], axis=1), np.concatenate([one, y], axis=1)
         self._sums.n += x.shape[0]
         self._sums.x += left.T @ left
         self._sums.y += right.T @ right
         self._sums.xy += left.T @ right
-        self._families = None
+        if self._sums.n >= _STALE * self._fitted:
+            self.renew()
 
-    def _fit(
-        self, ridges: tuple[float, float]
-    ) -> tuple[LinearGaussian, LinearGaussian, LinearGaussian, LinearGaussian]:
+    def renew(self) -> None:
+        """Fit the families on all rows added so far, as rows that are scored as seen must be in the fit."""
+        self._families, self._fitted = self._fit(self.ridges), self._sums.n
+
+    def _fit_once(self) -> _Families:
+        if self._families is None:
+            self.renew()
+        assert self._families is not None
+        return self._families
+
+    def _fit(self, ridges: tuple[float, float]) -> _Families:
         s, t = self._sums, 1 + self._targets
         return (
             LinearGaussian(s.n, s.x, s.xy[:, 1:t], s.y[1:t, 1:t], ridges[0]),
@@ -161,9 +174,7 @@ class PairModel:
 
     def _directions(self, x: F64, y: F64) -> tuple[tuple[LinearGaussian, F64, F64], ...]:
         """Return each family with what it is given and what it predicts: text, text alone, image, image alone."""
-        if self._families is None:
-            self._families = self._fit(self.ridges)
-        text, text0, image, image0 = self._families
+        text, text0, image, image0 = self._fit_once()
         t, nothing = self._targets, np.zeros((x.shape[0], 0))
         return ((text, x, y[:, :t]), (text0, nothing, y[:, :t]), (image, y, x[:, :t]), (image0, nothing, x[:, :t]))
 
