@@ -91,9 +91,10 @@ def choose_crops(source: PoolCandidates, whole: F32, images: I64, made: OptiDelP
     if found < tiles:
         _LOG.warning("%d tiles were asked for, and there are crops for %d; raise images or per_image", tiles, found)
     ones, place = np.ones(kept.size, dtype=np.float32), np.arange(kept.size, dtype=np.int64)
+    chance = ones * (np.nan if made.proposer == "random" else 1)  # no formula gives it where boxes are drawn
     crop = {f"crop_{side}": box[kept, i] for i, side in enumerate("xywh")}
     return Crops(
-        Selection(images[image[kept]], bits["s1_crop"][kept], ones, ones),
+        Selection(images[image[kept]], bits["s1_crop"][kept], ones, chance.astype(np.float32)),
         {**crop, "tile": place // TILE, "tile_slot": place % TILE, **{k: v[kept] for k, v in bits.items()}},
         {
             "tile": TILE,
