@@ -90,22 +90,22 @@ def choose_crops(source: PoolCandidates, whole: F32, images: I64, made: OptiDelP
         raise UsageError(f"there is no tile of {TILE} crops: {image.size} of {total} boxes were readable and clear")
     if found < tiles:
         _LOG.warning("%d tiles were asked for, and there are crops for %d; raise images or per_image", tiles, found)
-    ones, place = np.ones(kept.size, dtype=np.float32), np.arange(kept.size, dtype=np.int64)
-    chance = ones * (np.nan if made.proposer == "random" else 1)  # no formula gives it where boxes are drawn
-    crop = {f"crop_{side}": box[kept, i] for i, side in enumerate("xywh")}
-    return Crops(
-        Selection(images[image[kept]], bits["s1_crop"][kept], ones, chance.astype(np.float32)),
-        {**crop, "tile": place // TILE, "tile_slot": place % TILE, **{k: v[kept] for k, v in bits.items()}},
-        {
-            "tile": TILE,
-            "tiles": found,
-            "images": int(images.size),
-            "unread": cuts.unread,
-            "proposed": total,
-            "encoded": int(image.size),
-            "informative": int((bits["pvi_crop"] >= made.threshold).sum()),
-        },
-    )
+    counts = {"tile": TILE, "tiles": found, "images": int(images.size), "unread": cuts.unread, "proposed": total}
+    clear = {"encoded": int(image.size), "informative": int((bits["pvi_crop"] >= made.threshold).sum())}
+    chosen, columns = _rows(made, images[image], box, bits, kept)
+    return Crops(chosen, columns, counts | clear)
+
+
+def _rows(
+    made: OptiDelPatches, image: I64, box: I64, bits: dict[str, F32], kept: I64
+) -> tuple[Selection, dict[str, F32 | I64]]:
+    """Return the crops `kept`, in order of their tiles, as a selection of their images and the columns of crops."""
+    place, ones = np.arange(kept.size, dtype=np.int64), np.ones(kept.size, dtype=np.float32)
+    # No formula gives the chance of a box where boxes are drawn.
+    chance = np.full(kept.size, np.nan if made.proposer == "random" else 1.0, dtype=np.float32)
+    columns: dict[str, F32 | I64] = {f"crop_{side}": box[kept, i] for i, side in enumerate("xywh")}
+    columns |= {"tile": place // TILE, "tile_slot": place % TILE, **{k: v[kept] for k, v in bits.items()}}
+    return Selection(image[kept], bits["s1_crop"][kept], ones, chance), columns
 
 
 class _Cuts:
