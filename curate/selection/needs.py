@@ -13,6 +13,7 @@ from curate_selectors.registry import entry, make
 _SCORE = "score:"
 _GIVE = {
     "embeddings": "give x",
+    "images": "it reads images where they lie: `curate select POOL`, curate.select_from_pool",
     "text": "give text= (embeddings of the captions); a pool has them where it was grown with captions",
     "captions": "give captions=; a pool has them where it was grown with captions",
     "labels": "give labels=; `curate grow --label COLUMN` reads them",

@@ -139,8 +139,12 @@ def _described(name: str, row: Entry) -> list[str]:
     kind = kind_of(row)
     needs = ", ".join(f"`{need}`" for need in row.needs) or "nothing"
     given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in fields(kind) if f.init]
-    forms = {("stream",): "Decides online. ", ("stream", "subset"): "Decides online, and chooses. "}.get(row.kind, "")
-    nested = "" if "subset" not in row.kind else "Nested. " if row.nested else "Not nested. "
+    forms = {
+        ("stream",): "Decides online. ",
+        ("stream", "subset"): "Decides online, and chooses. ",
+        ("pool",): "Chooses from a pool only. ",
+    }.get(row.kind, "")
+    nested = "" if row.kind == ("stream",) else "Nested. " if row.nested else "Not nested. "
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
     lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}Needs {needs}. {row.paper}."]
     return [*lines, "", f"Parameters: {', '.join(given) or 'none'}.", "", told]
