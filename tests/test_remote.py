@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -340,3 +341,20 @@ def test_a_fetch_ahead_that_fails_is_seen() -> None:
 
     with pytest.raises(RemoteError, match="gone"):
         io.BufferedReader(RangeFile(fetch, 9_000_000)).read()
+
+
+MANY_TABLES = """
+import json, fsspec
+from curate.sources import open_sources
+rows = [{"file_name": f"{i}.jpg", "caption": "x" * 32_000} for i in range(40)]  # 1.3 MB: enough to be read ahead
+files = fsspec.filesystem("memory")
+for t in range(40):
+    files.pipe(f"/many/{t}/t.jsonl", "\\n".join(map(json.dumps, rows)).encode())
+    files.pipe(f"/many/{t}/7.jpg", b"x")
+opened = open_sources([f"memory://many/{t}/t.jsonl" for t in range(40)])
+assert [source.count for source in opened] == [40] * 40
+"""
+
+
+def test_more_sources_than_threads_do_not_wait_for_each_other() -> None:
+    subprocess.run([sys.executable, "-c", MANY_TABLES], check=True, timeout=60)

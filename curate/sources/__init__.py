@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from curate.errors import RemoteError, SourceError
-from curate.ranges import ahead
 from curate.remote import Place, Remote, place
 from curate.samples import Source
 from curate.sources.columns import Columns
@@ -58,7 +58,10 @@ def open_sources(
                     if real not in opened:
                         opened[real] = _open(part, columns, names)
         remote = any(isinstance(path, Remote) for path in opened)
-        return list(ahead(lambda make: make(), opened.values()) if remote else [make() for make in opened.values()])
+        if not remote:
+            return [make() for make in opened.values()]
+        with ThreadPoolExecutor(16, "curate-open") as threads:  # not those of the requests that each waits for
+            return list(threads.map(lambda make: make(), opened.values()))
     except RemoteError as error:
         raise SourceError(str(error)) from None
 
