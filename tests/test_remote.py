@@ -358,3 +358,9 @@ assert [source.count for source in opened] == [40] * 40
 
 def test_more_sources_than_threads_do_not_wait_for_each_other() -> None:
     subprocess.run([sys.executable, "-c", MANY_TABLES], check=True, timeout=60)
+
+
+def test_every_request_for_a_signed_tar_is_signed(web: Web, local: Path) -> None:
+    web.signature = "Signature=abc"
+    [source] = open_sources([f"{web.url}/shards/1.tar?Signature=abc"])
+    assert list(source.rows()) == rows(local / "shards" / "1.tar")

@@ -37,15 +37,15 @@ class Entry:
     stamp: int | str
 
 
-def stat_entry(root: Place, name: str) -> Entry | None:
-    """Return the entry of a file below root, or None where there is none that can be looked at."""
-    if isinstance(root, Remote):
+def stat_entry(path: Place, name: str) -> Entry | None:
+    """Return the entry of a file under a name, or None where there is none that can be looked at."""
+    if isinstance(path, Remote):
         try:
-            return Entry(name, *(root / name).status())
+            return Entry(name, *path.status())
         except FileNotFoundError:
             return None
     try:
-        status = os.stat(root / name)
+        status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
     return Entry(name, status.st_size, status.st_mtime_ns)
@@ -63,7 +63,7 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
     for name in names:
         at = place(root, name)
         if isinstance(at, Path):
-            found[name] = stat_entry(Path(root), name)
+            found[name] = stat_entry(at, name)
         elif at.is_listable:
             folders.setdefault(at.parent, []).append(name)
     for folder, inside in folders.items():
@@ -71,7 +71,7 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
             there = {item.name: item.status() for item in folder.iterdir() if item.is_file()}
             pairs: Iterable[Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
         else:
-            pairs = ahead(lambda name, folder=folder: stat_entry(folder, name.rpartition("/")[2]), inside)  # type: ignore[misc]
+            pairs = ahead(lambda name: stat_entry(place(root, name), name), inside)
         for name, status in zip(inside, pairs, strict=True):
             found[name] = Entry(name, status.size, status.stamp) if status else None
     for name in names:
