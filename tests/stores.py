@@ -21,7 +21,7 @@ class Web:
         self.served = 0
         self.faults: list[int | str | None] = []
         self.always: int | None = None
-        self.ranges = True
+        self.ranges = self.tags = True
         self.signature = ""  # without it in the query, access is denied
         self.seen: list[str] = []
 
@@ -60,7 +60,8 @@ def web_server(folder: Path) -> Iterator[Web]:
                 self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
                 data = data[start : end + 1]
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
+            if web.tags:
+                self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
             self.end_headers()
             if with_body:
                 body = data[: len(data) // 2] if fault == "cut" else data

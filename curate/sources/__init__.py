@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,7 @@ def open_sources(
                     real = part.resolve()
                     if real not in opened:
                         opened[real] = _open(part, columns, names)
+        _check_apart(opened)
         remote = any(isinstance(path, Remote) for path in opened)
         if not remote:
             return [make() for make in opened.values()]
@@ -64,6 +66,16 @@ def open_sources(
             return list(threads.map(lambda make: make(), opened.values()))
     except RemoteError as error:
         raise SourceError(str(error)) from None
+
+
+def _check_apart(paths: Iterable[Place]) -> None:
+    """Raise SourceError where URLs differ only in what is never stored: their samples could not be told apart."""
+    [(told, times)] = Counter(map(str, paths)).most_common(1) or [("", 0)]
+    if times > 1:
+        raise SourceError(
+            f"{times} of the URLs given are {told} but for a query that holds a signature or key: such queries are not"
+            " stored, so their samples could not be told apart; give one of them, or copy the files"
+        )
 
 
 def _open(path: Place, columns: Columns, names: Names) -> Callable[[], Source]:
