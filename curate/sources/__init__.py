@@ -49,21 +49,20 @@ def open_sources(
     Raises SourceError if a path is missing, unreadable, empty or of an unknown kind, or lacks a named column.
     """
     columns = columns or Columns()
-    opened: dict[Place, Callable[[], Source]] = {}
+    found: dict[Place, Place] = {}  # by what they resolve to
     names = Names(saved or {})
     try:
         for given in paths:
             for path in _expand(given):
                 for part in _parts(path):
-                    real = part.resolve()
-                    if real not in opened:
-                        opened[real] = _open(part, columns, names)
-        _check_apart(opened)
-        remote = any(isinstance(path, Remote) for path in opened)
+                    found.setdefault(part.resolve(), part)
+        _check_apart(found)
+        opened = [_open(part, columns, names) for part in found.values()]
+        remote = any(isinstance(path, Remote) for path in found)
         if not remote:
-            return [make() for make in opened.values()]
+            return [make() for make in opened]
         with ThreadPoolExecutor(16, "curate-open") as threads:  # not those of the requests that each waits for
-            return list(threads.map(lambda make: make(), opened.values()))
+            return list(threads.map(lambda make: make(), opened))
     except RemoteError as error:
         raise SourceError(str(error)) from None
 
