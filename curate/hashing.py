@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ U64 = NDArray[np.uint64]
 
 _SIDE = 32
 _LOW = 8
+_PAIRS = 1 << 16  # of near hashes that are held at once
 _CERTAIN = 1e-6  # coefficients reach 1e6, the rounding errors of two orders of addition 1e-8
 
 
@@ -128,12 +129,24 @@ class HashIndex:
         nearest_hash(np.ascontiguousarray(hashes), self._hashes[: self._size], position, distance)
         return np.where(distance <= radius, position, -1), distance
 
-    def within(self, hashes: U64, radius: int) -> tuple[I64, I64]:
-        """Return the pairs (query, position) that differ in at most `radius` bits, in order; both (r,) int64."""
+    def within(self, hashes: U64, radius: int) -> Iterator[tuple[I64, I64]]:
+        """Yield the pairs (query, position) that differ in at most `radius` bits, in order; both (r,) int64.
+
+        They come in portions of whole queries, at most 65,536 pairs or those of one query: plain pictures share a
+        hash, and where many are stored, each plain query is near all of them.
+        """
         queries, stored = np.ascontiguousarray(hashes), self._hashes[: self._size]
-        pairs = np.empty((64, 2), dtype=np.int64)
-        found = hash_matches(queries, stored, radius, pairs)
-        if found > pairs.shape[0]:
-            pairs = np.empty((found, 2), dtype=np.int64)
-            hash_matches(queries, stored, radius, pairs)
-        return pairs[:found, 0], pairs[:found, 1]
+        todo = [queries]
+        first = 0
+        while todo:
+            part = todo.pop()
+            pairs = np.empty((_PAIRS, 2), dtype=np.int64)
+            found = hash_matches(part, stored, radius, pairs)
+            if found > _PAIRS and part.size > 1:
+                todo += [part[part.size // 2 :], part[: part.size // 2]]
+                continue
+            if found > _PAIRS:
+                pairs = np.empty((found, 2), dtype=np.int64)
+                hash_matches(part, stored, radius, pairs)
+            yield pairs[:found, 0] + first, pairs[:found, 1]
+            first += part.size

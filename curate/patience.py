@@ -14,10 +14,11 @@ from typing import TypeVar
 from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, UsageError
 
 _LOG = logging.getLogger("curate")
-_USER = re.compile(r"(\w+://)[^/\s'\"@]*@")
+_USER = re.compile(r"(\w+://)[^/?#\s'\"]*@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"<>]*)\?([^\s'\"<>]*)")
 _SECRET = re.compile(
-    r"(?i)(?:^|[?&])(?:x-amz-|x-goog-|[^=&]*(?:sig|signature|token|key|keyid|key-id|password|secret)=)"
+    r"(?i)(?:^|[?&;])(?:x-amz-|x-goog-|[^=&;]*(?:sig|signature|token|key|keyid|key-id|password|secret)="
+    r"|(?:[^=&;]*[^=&;a-z])?(?:auth|authorization|credentials?|hmac|jwt|pass|passwd|pwd|sign)=)"
 )
 _TRIES, _FIRST_DELAY = 7, 0.5  # 31 seconds of waiting in all
 

@@ -92,7 +92,7 @@ class RangeFile(io.RawIOBase):
 
 
 def ahead(work: Callable[[T], Any], items: Iterable[T], depth: int = 16) -> Iterator[Any]:
-    """Yield work(item) in order, up to `depth` of them under way in threads."""
+    """Yield work(item) in order, up to `depth` of them under way in threads; work must not itself read ahead."""
     waiting: list[Future[Any]] = []
     try:
         for item in items:
@@ -108,4 +108,5 @@ def ahead(work: Callable[[T], Any], items: Iterable[T], depth: int = 16) -> Iter
 
 @cache
 def _threads() -> ThreadPoolExecutor:
+    """Return the threads of single requests. What waits for requests must run elsewhere, or all wait for each other."""
     return ThreadPoolExecutor(16, "curate-remote")

@@ -89,6 +89,8 @@ class Remote:
             rest, mark, query = rest.partition("#")[0].partition("?")
             self._query = mark + query
         self._at = rest.rstrip("/")
+        # Without the user, with all of the query, signatures too: for comparing, never for showing.
+        self._identity = f"{self.scheme}://{re.sub('^[^/]*@', '', self._at)}{self._query}"
         self._info = info
 
     @property
@@ -96,21 +98,19 @@ class Remote:
         return self.scheme in ("http", "https")
 
     def __str__(self) -> str:
-        host, slash, rest = self._at.partition("/")
-        url = f"{self.scheme}://{host.rpartition('@')[2]}{slash}{rest}"
-        return without_secrets(url + self._query) if self._is_web else url
+        return without_secrets(self._identity) if self._is_web else self._identity
 
     def __repr__(self) -> str:
         return f"Remote({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and str(self) == str(other)
+        return isinstance(other, Remote) and self._identity == other._identity
 
     def __lt__(self, other: Remote) -> bool:
-        return str(self) < str(other)
+        return self._identity < other._identity
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(self._identity)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ class Web:
         self.served = 0
         self.faults: list[int | str | None] = []
         self.always: int | None = None
-        self.ranges = True
+        self.ranges = self.tags = True
+        self.signature = ""  # without it in the query, access is denied
         self.seen: list[str] = []
 
 
@@ -43,7 +44,8 @@ def web_server(folder: Path) -> Iterator[Web]:
 
         def answer(self, with_body: bool) -> None:
             web.seen.append(self.path)
-            fault = web.always or (web.faults.pop(0) if web.faults and ".tar" in self.path else None)
+            denied = 403 if web.signature not in self.path.partition("?")[2] else None
+            fault = denied or web.always or (web.faults.pop(0) if web.faults and ".tar" in self.path else None)
             file = web.folder / self.path.partition("?")[0].lstrip("/").replace("%20", " ")
             if isinstance(fault, int) or not file.is_file():
                 self.send_response(fault if isinstance(fault, int) else 404)
@@ -58,7 +60,8 @@ def web_server(folder: Path) -> Iterator[Web]:
                 self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
                 data = data[start : end + 1]
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
+            if web.tags:
+                self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
             self.end_headers()
             if with_body:
                 body = data[: len(data) // 2] if fault == "cut" else data

@@ -106,3 +106,17 @@ def test_near_pairs_are_all_pairs_also_where_there_are_many() -> None:
     assert near_pairs(words(0, 1, 3, 2**40), 1).tolist() == [[0, 1], [0, 3], [1, 2]]
     assert len(near_pairs(np.zeros(50, dtype=np.uint64), 0)) == 50 * 49 // 2
     assert near_pairs(words(), 3).shape == (0, 2)
+
+
+def test_near_hashes_come_in_portions_of_whole_queries(rng, monkeypatch) -> None:
+    monkeypatch.setattr("curate.hashing._PAIRS", 5)
+    stored, queries = (rng.integers(0, 8, n, dtype=np.uint64) for n in (20, 9))
+    index = HashIndex()
+    index.add(stored)
+    portions = [list(zip(i.tolist(), j.tolist(), strict=True)) for i, j in index.within(queries, 1)]
+    expected = [
+        (i, j) for i, a in enumerate(queries) for j, b in enumerate(stored) if (int(a) ^ int(b)).bit_count() <= 1
+    ]
+    assert [pair for part in portions for pair in part] == expected
+    assert all(len(part) <= 5 or len({i for i, _ in part}) == 1 for part in portions)
+    assert list(next(index.within(words(), 1))[0]) == []

@@ -1,5 +1,6 @@
 """The kept set against brute force."""
 
+import tracemalloc
 from dataclasses import dataclass
 
 import faiss
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.neighbors import Found, KeptIndex, flat
+from curate.neighbors.kept import Alike
 from curate.neighbors.products import WholeTiles
 from curate_kernels.arrays import unit_rows
 from curate_kernels.search import Kept
@@ -210,3 +212,24 @@ def test_first_tiles_are_remembered(rng: np.random.Generator) -> None:
     assert (whole.shape, unit.shape) == ((512, 8), (6,))
     assert np.abs(whole[:6] * unit[:, None] - rows[1024:].view(np.float16)).max() <= error
     assert not whole[6:].any()
+
+
+def test_many_kept_rows_of_one_hash_take_little_memory(rng: np.random.Generator) -> None:
+    n, b = 20_000, 64
+    kept, asked = (unit_rows(rng.standard_normal((size, 4)).astype(np.float32)) for size in (n, b))
+    kept = kept.astype(np.float16).astype(np.float32)
+    plain = np.full(n, 5, dtype=np.uint64)
+    index = KeptIndex()
+    index.add([str(i) for i in range(n)], kept, np.zeros((n, 0), np.float32), np.zeros(n, bool), [""] * n, plain)
+
+    def search() -> Found:
+        alike = Alike(plain[:b], 2, 0.5)
+        return index.search(asked, np.zeros((b, 0), np.float32), np.zeros(b, bool), [""] * b, 4, -1.0, 2.0, alike)
+
+    search()  # compiles
+    tracemalloc.start()
+    found = search()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * n * b  # half of what all pairs at once would take
+    np.testing.assert_allclose((asked * kept[found.twin]).sum(axis=1), found.top_image[:, 0], rtol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -25,6 +26,7 @@ from curate.ranges import RangeFile
 from curate.remote import join, place
 from curate.samples import Sample, content_hash
 from curate.sources import open_sources, remembered
+from curate.sources.listing import Names
 from curate.stored import read_stored, stored_pixels
 
 PICTURES = [jpeg(picture(seed)[0]) for seed in range(4)]
@@ -235,6 +237,14 @@ def test_no_secret_is_kept_or_told(
         ("https://h/a?sv=1&sig=zz", "https://h/a"),
         ("https://h/a?Expires=1&Signature=z&Key-Pair-Id=k", "https://h/a"),
         ("s3://bucket/a@b/c", "s3://bucket/a@b/c"),
+        ("https://user:p@ss@h/a", "https://h/a"),
+        ("https://h?to=a@b", "https://h?to=a@b"),
+        *[
+            (f"https://h/a?b=1&{name}=x", "https://h/a")
+            for name in ("auth", "pwd", "jwt", "sign", "X-Sign", "ACCESS_PASS")
+        ],
+        ("https://h/a?b=1;token=x", "https://h/a"),
+        ("https://h/a?design=5&compass=1", "https://h/a?design=5&compass=1"),
     ],
 )
 def test_secrets_leave_a_text(text: str, safe: str) -> None:
@@ -340,3 +350,69 @@ def test_a_fetch_ahead_that_fails_is_seen() -> None:
 
     with pytest.raises(RemoteError, match="gone"):
         io.BufferedReader(RangeFile(fetch, 9_000_000)).read()
+
+
+MANY_TABLES = """
+import json, fsspec
+from curate.sources import open_sources
+rows = [{"file_name": f"{i}.jpg", "caption": "x" * 32_000} for i in range(40)]  # 1.3 MB: enough to be read ahead
+files = fsspec.filesystem("memory")
+for t in range(40):
+    files.pipe(f"/many/{t}/t.jsonl", "\\n".join(map(json.dumps, rows)).encode())
+    files.pipe(f"/many/{t}/7.jpg", b"x")
+opened = open_sources([f"memory://many/{t}/t.jsonl" for t in range(40)])
+assert [source.count for source in opened] == [40] * 40
+"""
+
+
+def test_more_sources_than_threads_do_not_wait_for_each_other() -> None:
+    subprocess.run([sys.executable, "-c", MANY_TABLES], check=True, timeout=60)
+
+
+def test_every_request_for_a_signed_tar_is_signed(web: Web, local: Path) -> None:
+    web.signature = "Signature=abc"
+    [source] = open_sources([f"{web.url}/shards/1.tar?Signature=abc"])
+    assert list(source.rows()) == rows(local / "shards" / "1.tar")
+
+
+def test_urls_that_differ_in_their_query_are_different_files(web: Web) -> None:
+    ids = ["1", "2", "2"]
+    one, two = open_sources([f"{web.url}/shards/1.tar?id={number}" for number in ids])
+    assert one.id != two.id
+    assert [source.id for source in open_sources([f"{web.url}/shards/1.tar?id=2"])] == [two.id]
+    saved = {source.id: source.root for source in (one, two)}
+    assert [source.id for source in open_sources([f"{web.url}/shards/1.tar?id=2"], saved=saved)] == [two.id]
+    signed = [f"{web.url}/shards/1.tar?id={number}&key=SECRET" for number in ids]
+    with pytest.raises(SourceError, match=r"2 of the URLs .*told apart") as error:
+        open_sources(signed)
+    assert "SECRET" not in str(error.value)
+    assert open_sources(signed[1:])[0].root == one.root
+
+
+def test_a_tar_without_tag_or_time_is_indexed_anew(web: Web, tmp_path: Path) -> None:
+    web.folder, web.tags = tmp_path, False
+    for first, second in ((100, 1000), (700, 400)):  # of one size, other places
+        members = [("0.jpg", b"x" * first), ("1.jpg", b"y" * second)]
+        write_tar(tmp_path / "s" / "0.tar", members)
+        assert rows(f"{web.url}/s/0.tar") == rows(tmp_path / "s" / "0.tar")
+
+
+def test_a_long_index_is_written_a_few_times_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(remembered, "_SAVED_EVERY", 4)
+    written = []
+    write = remembered.atomic_write
+    monkeypatch.setattr(remembered, "atomic_write", lambda path, data: (written.append(path), write(path, data)))
+    with remembered.Remembered("a tar") as index:
+        for i in range(1000):
+            index.add(remembered.Group(str(i), {"jpg": (i, 1)}), i + 1)
+    assert 3 < len(written) < 20
+    again = remembered.Remembered("a tar")
+    assert (again.groups, again.after) == (index.groups, 1000)
+
+
+def test_known_sources_cost_no_request_for_their_names(web: Web) -> None:
+    saved = {f"shards/{i}.tar": f"{web.url}/shards" for i in range(9)}
+    names = Names(saved)
+    assert [names.of_file(place(f"{web.url}/shards/{i}.tar")) for i in range(9)] == list(saved)
+    assert web.seen == []

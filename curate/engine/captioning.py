@@ -7,6 +7,7 @@ nothing twice; only the last checkpoint of a run applies them, so that decisions
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,19 +22,21 @@ from curate.stored import PLACE, stored_pixels
 if TYPE_CHECKING:
     from curate.engine.core import Engine
 
+_LOG = logging.getLogger("curate")
+
 _REFUSED = "embedded AND reason = 'caption_mismatch'"
 
 
 class Captions:
     """What a captioner says about images, made in the background in full batches, or at once for who waits."""
 
-    def __init__(self, captioner: Captioner, folder: Place, max_pixels: int) -> None:
-        self.name = f"captioner {captioner.fingerprint}"
-        self._captioner, self._max_pixels = captioner, max_pixels
+    def __init__(self, model: str, folder: Place, max_pixels: int) -> None:
+        self._model, self._max_pixels = model, max_pixels
         # An object store appends to nothing; there a killed run captions again.
-        self._file = folder / f"{captioner.fingerprint}.jsonl" if isinstance(folder, Path) else None
-        self._made = _read(self._file)
-        self._asked: set[str] = set(self._made)
+        self._folder = folder if isinstance(folder, Path) else None
+        self._captioner: Captioner | None = None
+        self._made: dict[str, str] = {}
+        self._asked: set[str] = set()
         self._pending: list[dict[str, Any]] = []
         self._busy = self._waited = self._stopped = False
         self._error: BaseException | None = None
@@ -41,9 +44,24 @@ class Captions:
         self._thread = threading.Thread(target=self._work, name="curate-captions", daemon=True)
         self._thread.start()
 
-    def offer(self, rows: Iterable[Mapping[str, Any]], sources: Mapping[str, SourceState]) -> None:
-        """Ask for captions; rows: PLACE by name. What was asked for before is passed over."""
+    @property
+    def name(self) -> str:
+        """Return what tells the model from others, once it is loaded. Raises what prevented that."""
         with self._changed:
+            self._changed.wait_for(lambda: self._error or self._captioner)
+            if self._captioner is None:
+                assert self._error is not None
+                raise self._error
+            return f"captioner {self._captioner.fingerprint}"
+
+    def offer(self, rows: Iterable[Mapping[str, Any]], sources: Mapping[str, SourceState]) -> None:
+        """Ask for captions; rows: PLACE by name. What was asked for before is passed over.
+
+        Raises what went wrong in the thread so far, such as a model that is not here.
+        """
+        with self._changed:
+            if self._error is not None:
+                raise self._error
             for row in rows:
                 if row["sha256"] not in self._asked:
                     self._asked.add(row["sha256"])
@@ -74,16 +92,29 @@ class Captions:
 
     def _work(self) -> None:
         try:
-            while batch := self._next():
-                self._caption(batch)
+            captioner = self._load()
+            while batch := self._next(captioner.batch):
+                self._caption(captioner, batch)
         except BaseException as error:  # raised where the captions are waited for
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
-    def _next(self) -> list[dict[str, Any]]:
+    def _load(self) -> Captioner:
+        captioner = load_captioner(self._model)
+        made = _read(self._file(captioner))
+        with self._changed:
+            self._captioner, self._made = captioner, made
+            self._asked |= made.keys()
+            self._pending = [row for row in self._pending if row["sha256"] not in made]
+            self._changed.notify_all()
+        return captioner
+
+    def _file(self, captioner: Captioner) -> Path | None:
+        return self._folder / f"{captioner.fingerprint}.jsonl" if self._folder is not None else None
+
+    def _next(self, size: int) -> list[dict[str, Any]]:
         """Return the next rows to caption, once there is a batch of them or somebody waits; none at the end."""
-        size = self._captioner.batch
         with self._changed:
             self._busy = False
             self._changed.notify_all()
@@ -96,36 +127,53 @@ class Captions:
             self._busy = True
             return batch
 
-    def _caption(self, batch: list[dict[str, Any]]) -> None:
+    def _caption(self, captioner: Captioner, batch: list[dict[str, Any]]) -> None:
         shown = [next(stored_pixels([row], {row["source"]: row["root"]}, self._max_pixels)) for row in batch]
         there = [(row["sha256"], pixels) for row, pixels in zip(batch, shown, strict=True) if pixels is not None]
-        said = self._captioner.caption([pixels for _, pixels in there])
+        said = captioner.caption([pixels for _, pixels in there])
         made = {sha256: caption for (sha256, _), caption in zip(there, said, strict=True)}
-        if self._file is not None:
-            self._file.parent.mkdir(exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"sha256": key, "caption": value}) + "\n" for key, value in made.items())
+        self._keep(self._file(captioner), made)
         with self._changed:
             self._made |= made
 
+    def _keep(self, file: Path | None, made: Mapping[str, str]) -> None:
+        """Append to the file; where it cannot be written, nothing more is kept: a later run captions again."""
+        if file is None:
+            return
+        lines = "".join(json.dumps({"sha256": key, "caption": value}) + "\n" for key, value in made.items())
+        try:
+            file.parent.mkdir(exist_ok=True)
+            with file.open("ab") as out:
+                out.write(lines.encode())
+        except OSError as error:
+            _LOG.warning("captions are not kept for later runs: %s", error)
+            self._folder = None
+
 
 def _read(file: Path | None) -> dict[str, str]:
-    """Return the captions of a file; a line that was cut off by a kill is passed over."""
-    made = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file and file.exists() else ():
+    """Return the captions of a file; lines that are damaged, or cut off by a kill, are passed over."""
+    made: dict[str, str] = {}
+    try:
+        lines = file.read_bytes().splitlines() if file and file.exists() else []
+    except OSError as error:
+        _LOG.warning("captions of earlier runs are not used: %s", error)
+        return made
+    for line in lines:
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = json.loads(line.decode())
+        except (ValueError, RecursionError):
             continue
-        made[row["sha256"]] = row["caption"]
+        sha256, caption = (row.get("sha256"), row.get("caption")) if isinstance(row, dict) else (None, None)
+        if isinstance(sha256, str) and isinstance(caption, str):
+            made[sha256] = caption
     return made
 
 
 def opened(engine: Engine) -> Captions:
-    """Return the captions of an engine's recipe; the model is loaded at the first call."""
+    """Return the captions of an engine's recipe; the first call starts the thread, which loads the model."""
     if engine.captions is None:
-        captioner = load_captioner(engine.recipe.mend.captioner)
-        engine.captions = Captions(captioner, engine.writer.path / CAPTIONS, engine.recipe.limits.max_pixels)
+        model, folder = engine.recipe.mend.captioner, engine.writer.path / CAPTIONS
+        engine.captions = Captions(model, folder, engine.recipe.limits.max_pixels)
     return engine.captions
 
 
@@ -133,12 +181,12 @@ def offer(engine: Engine, table: Any = None) -> None:
     """Ask for captions of what the caption gate refused: of a batch's Arrow table, or of the pool."""
     if not (engine.recipe.mend.captioner and engine.recipe.clean.captions):
         return
-    captions = opened(engine)
     if table is None:
         rows = engine.pool.frame(PLACE, where=_REFUSED).to_dicts()
     else:
         rows = [row for row in table.select([*PLACE, "reason"]).to_pylist() if row["reason"] == "caption_mismatch"]
-    captions.offer(rows, engine.state.sources)
+    if rows:
+        opened(engine).offer(rows, engine.state.sources)
 
 
 def close(engine: Engine) -> None:

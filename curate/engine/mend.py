@@ -153,6 +153,8 @@ def _vectors(engine: Engine, part: Sequence[Row]) -> tuple[F32, F32, B1]:
 
 
 def _caption(engine: Engine, mended: Mended, rows: Sequence[Row]) -> None:
+    if not rows:
+        return
     captions = captioning.opened(engine)
     rows = [row for row in rows if captions.name not in (row["mend_tried"] or ())]
     made = captions.wait(rows, engine.state.sources)

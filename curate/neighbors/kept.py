@@ -145,13 +145,13 @@ class KeptIndex:
     def _look_alike(self, twin: I64, alike: Alike, ask: Asked, kept: Kept) -> None:
         """Where there is no twin, fill in the most similar kept row with a near hash, the lowest of equals."""
         query = np.flatnonzero((twin < 0) & (alike.hashes != 0))
-        i, position = self._hashes.within(alike.hashes[query], alike.bits)
-        i, position, at = self._usable(query[i], position, ask, kept)
-        sim = np.empty(i.size, dtype=np.float32)
-        pair_inner(i, at, ask.queries, kept.rows, sim)
-        near = np.flatnonzero(sim >= 1.0 - float(np.float32(alike.epsilon)))
-        near = near[np.lexsort((-position[near], sim[near]))]  # the last write wins
-        twin[i[near]] = position[near]
+        for asking, stored in self._hashes.within(alike.hashes[query], alike.bits):
+            i, position, at = self._usable(query[asking], stored, ask, kept)
+            sim = np.empty(i.size, dtype=np.float32)
+            pair_inner(i, at, ask.queries, kept.rows, sim)
+            near = np.flatnonzero(sim >= 1.0 - float(np.float32(alike.epsilon)))
+            near = near[np.lexsort((-position[near], sim[near]))]  # the last write wins
+            twin[i[near]] = position[near]
 
     def _same_pixels(self, twin: I64, pixels: Sequence[str], ask: Asked, kept: Kept) -> B1:
         """Set the lowest kept row with equal pixels, where there is one; return (b,) where."""

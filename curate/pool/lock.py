@@ -103,8 +103,8 @@ class Lease:
 
     def _take_over(self) -> None:
         stamp, held = self._read()
-        if held.get("token") == self._token:
-            return  # the first try had written it, and its answer was lost
+        if self._is_ours(held):
+            return
         conditions = {"IfMatch": stamp} if stamp and self._path.scheme == "s3" else {"mode": "create"}
         until = float(held.get("until", 0.0))
         if until > time.time():
@@ -118,11 +118,20 @@ class Lease:
                 self._path.unlink(missing_ok=True)
             self._write(**conditions)
         except (FileExistsError, RemoteError) as error:
+            if self._is_ours(self._read()[1]):
+                return
             self._token = ""
             raise PoolLockedError(
                 f"the lease of the pool at {self._path.parent}, which had run out, could not be taken over ({error});"
                 " another process may just have done so: try again later"
             ) from error
+
+    def _is_ours(self, held: dict[str, Any]) -> bool:
+        """Tell whether a try to write the lease, whose answer was lost, succeeded; it is held from then on."""
+        if held.get("token") != self._token:
+            return False
+        self._until = float(held["until"])
+        return True
 
     def check(self) -> None:
         """Raise PoolLockedError if the lease was taken over, or ran out while this process stood still."""

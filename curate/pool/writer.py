@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
 from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
-from curate.remote import Place, place, storage_options
+from curate.remote import Place, listed, place, storage_options
 from curate_kernels.arrays import F32, I64
 
 if TYPE_CHECKING:
@@ -216,13 +215,15 @@ class Writer:
         for name in pool.tags():
             self.untag(pool, name)
         pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
+        self._lock.check()
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
         named = {properties[STATE_PROPERTY], *state_files(state)}
+        self._lock.check()
         for path in (self.path / "state").iterdir():
             if path.name.partition(".")[0] not in named:
                 path.unlink()
-        if isinstance(self.path, Path):
-            shutil.rmtree(self.path / CAPTIONS, ignore_errors=True)
+        for path in listed(self.path / CAPTIONS):
+            path.unlink(missing_ok=True)
         self._remove_unfinished()
         return Pool.open(self.path)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from curate.errors import RemoteError, SourceError
-from curate.ranges import ahead
 from curate.remote import Place, Remote, place
 from curate.samples import Source
 from curate.sources.columns import Columns
@@ -48,19 +49,32 @@ def open_sources(
     Raises SourceError if a path is missing, unreadable, empty or of an unknown kind, or lacks a named column.
     """
     columns = columns or Columns()
-    opened: dict[Place, Callable[[], Source]] = {}
+    found: dict[Place, Place] = {}  # by what they resolve to
     names = Names(saved or {})
     try:
         for given in paths:
             for path in _expand(given):
                 for part in _parts(path):
-                    real = part.resolve()
-                    if real not in opened:
-                        opened[real] = _open(part, columns, names)
-        remote = any(isinstance(path, Remote) for path in opened)
-        return list(ahead(lambda make: make(), opened.values()) if remote else [make() for make in opened.values()])
+                    found.setdefault(part.resolve(), part)
+        _check_apart(found)
+        opened = [_open(part, columns, names) for part in found.values()]
+        remote = any(isinstance(path, Remote) for path in found)
+        if not remote:
+            return [make() for make in opened]
+        with ThreadPoolExecutor(16, "curate-open") as threads:  # not those of the requests that each waits for
+            return list(threads.map(lambda make: make(), opened))
     except RemoteError as error:
         raise SourceError(str(error)) from None
+
+
+def _check_apart(paths: Iterable[Place]) -> None:
+    """Raise SourceError where URLs differ only in what is never stored: their samples could not be told apart."""
+    [(told, times)] = Counter(map(str, paths)).most_common(1) or [("", 0)]
+    if times > 1:
+        raise SourceError(
+            f"{times} of the URLs given are {told} but for a query that holds a signature or key: such queries are not"
+            " stored, so their samples could not be told apart; give one of them, or copy the files"
+        )
 
 
 def _open(path: Place, columns: Columns, names: Names) -> Callable[[], Source]:

@@ -84,7 +84,7 @@ def _has_classes(names: list[str]) -> bool:
 
 def _every_entry(folder: Place, metadata: Place, entries: list[Entry], listed: set[str]) -> Iterator[Entry]:
     """Yield the entries of the metadata file, of the images found, and of the listed files that no search finds."""
-    yield from filter(None, [stat_entry(metadata.parent, metadata.name)])
+    yield from filter(None, [stat_entry(metadata, metadata.name)])
     yield from entries
     hidden = listed.difference(entry.name for entry in entries)
     yield from stat_entries(str(folder), sorted(name for name in hidden if not is_outside(name)))

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,15 +38,15 @@ class Entry:
     stamp: int | str
 
 
-def stat_entry(root: Place, name: str) -> Entry | None:
-    """Return the entry of a file below root, or None where there is none that can be looked at."""
-    if isinstance(root, Remote):
+def stat_entry(path: Place, name: str) -> Entry | None:
+    """Return the entry of a file under a name, or None where there is none that can be looked at."""
+    if isinstance(path, Remote):
         try:
-            return Entry(name, *(root / name).status())
+            return Entry(name, *path.status())
         except FileNotFoundError:
             return None
     try:
-        status = os.stat(root / name)
+        status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
     return Entry(name, status.st_size, status.st_mtime_ns)
@@ -63,7 +64,7 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
     for name in names:
         at = place(root, name)
         if isinstance(at, Path):
-            found[name] = stat_entry(Path(root), name)
+            found[name] = stat_entry(at, name)
         elif at.is_listable:
             folders.setdefault(at.parent, []).append(name)
     for folder, inside in folders.items():
@@ -71,7 +72,7 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
             there = {item.name: item.status() for item in folder.iterdir() if item.is_file()}
             pairs: Iterable[Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
         else:
-            pairs = ahead(lambda name, folder=folder: stat_entry(folder, name.rpartition("/")[2]), inside)  # type: ignore[misc]
+            pairs = ahead(lambda name: stat_entry(place(root, name), name), inside)
         for name, status in zip(inside, pairs, strict=True):
             found[name] = Entry(name, status.size, status.stamp) if status else None
     for name in names:
@@ -212,6 +213,7 @@ def fingerprint(columns: Columns, entries: Iterable[Entry]) -> str:
 class Names:
     """Gives sources their ids: the last part of a folder's path, the last two of a file's, more where those are taken.
 
+    A URL's query, as far as it is shown, is in the id as a digest.
     saved: {id: root} of sources seen before. A source found again under its root keeps its id, and so does one that was
     moved; another source of the same name, whose namesake still exists, gets a longer id.
     """
@@ -225,16 +227,21 @@ class Names:
         return self._choose(folder, 1, str(folder), "")
 
     def of_file(self, path: Place) -> str:
-        """Return the id of a tar or table, given its path in a resolved folder."""
+        """Return the id of a tar or table, given its path in a resolved folder. Raises SourceError if none is left."""
         return self._choose(path, 2, str(path.parent), path.name)
 
     def _choose(self, path: Place, fewest: int, root: str, file: str) -> str:
         parts = [as_name(part) for part in path.parts if part != getattr(path, "anchor", "")]
+        query = str(path).partition("?")[2] if isinstance(path, Remote) and not path.is_listable else ""
+        if query:  # the URLs of two files may differ in nothing else
+            parts[-1] += f"-{hashlib.blake2b(query.encode(), digest_size=4).hexdigest()}"
         ids = ["/".join(parts[-count:]) for count in range(min(fewest, len(parts)), len(parts) + 1)]
         free = [name for name in (ids if parts else ["/"]) if name not in self._given]
-        own = [name for name in free if self._saved.get(name) == root]
-        gone = [name for name in free if name not in self._saved or not _exists(self._saved[name], file)]
-        chosen = (own or gone or free)[0]
+        own = (name for name in free if self._saved.get(name) == root)
+        gone = (name for name in free if name not in self._saved or not _exists(self._saved[name], file))
+        chosen = next(chain(own, gone, free), None)  # in turn: whether one exists may take a request
+        if chosen is None:
+            raise SourceError(f"{path} cannot be told from another source of the same name: copy or rename one of them")
         self._given.add(chosen)
         return chosen
 

@@ -14,7 +14,7 @@ from typing import Self
 from curate.files import atomic_write, cache_folder
 
 _LOG = logging.getLogger("curate")
-_SAVED_EVERY = 1024  # samples
+_SAVED_EVERY = 1024  # samples; later whenever half as many came again, so that n samples are written 3 n times at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Remembered:
             return
         self.groups.append(group)
         self.after = after
-        if len(self.groups) - self._saved >= _SAVED_EVERY:
+        if len(self.groups) - self._saved >= max(_SAVED_EVERY, self._saved // 2):
             self._save()
 
     def _save(self) -> None:

@@ -41,17 +41,18 @@ def index_tar(path: Place, file: BinaryIO) -> Iterator[Group]:
 
     A sample is a run of members with one key; an extension that comes again begins the next sample. Of a tar that is
     cut off or damaged, the samples before the damage are yielded, the last one with the bytes that there are, and a
-    warning is logged. A remote tar's index is remembered, so that the headers are fetched once.
+    warning is logged. A remote tar's index is remembered, so that the headers are fetched once, if its server
+    gives a tag or time to know it again by.
     Raises SourceError if not even the first header can be read.
     """
-    if not isinstance(path, Remote):
-        for group, _ in _groups(path, file, path.stat().st_size, 0):
+    size, stamp = path.status() if isinstance(path, Remote) else (path.stat().st_size, "")
+    if not stamp:  # the disk is near enough; and what a server tells nothing of may have changed
+        for group, _ in _groups(path, file, size, 0):
             yield group
         return
-    status = path.status()
-    with Remembered(f"{path}\n{status.size}\n{status.stamp}") as index:
+    with Remembered(f"{path}\n{size}\n{stamp}") as index:
         yield from tuple(index.groups)
-        for group, after in _groups(path, file, status.size, index.after):
+        for group, after in _groups(path, file, size, index.after):
             index.add(group, after)
             yield group
 

@@ -56,7 +56,7 @@ class TarSource:
         self.root = str(path.parent)
         self.count: int | None = None
         files = [path, self._parquet] if is_there(self._parquet) else [path]
-        entries = (stat_entry(file.parent, file.name) for file in files)
+        entries = (stat_entry(file, file.name) for file in files)
         self.fingerprint = fingerprint(columns, filter(None, entries))
 
     def rows(self, start: int = 0) -> Iterator[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from planted_world import NumberEncoder, encoders, label, numbers, png, read_num
 
 import curate
 from curate.engine import captioning
+from curate.errors import EncoderError
 from curate.pool import Pool, Writer
 from curate.scoring.moments import ClassMoments, PairMoments
 
@@ -402,7 +404,7 @@ def test_a_killed_run_captions_nothing_twice(unhelpful: Path, reader: Reader, tm
     assert len(reader.asked) <= straight + 8
     assert Pool.open(tmp_path / "killed").frame().equals(Pool.open(tmp_path / "straight").frame())
     curate.forget(tmp_path / "killed", keys=["00001"])
-    assert not (tmp_path / "killed" / "captions").exists()
+    assert not list((tmp_path / "killed" / "captions").iterdir())
 
 
 def test_what_is_gone_since_stays_refused(unhelpful: Path, reader: Reader, tmp_path: Path) -> None:
@@ -425,3 +427,44 @@ def test_what_a_captioner_raises_ends_the_run(unhelpful: Path, reader: Reader, t
     reader.caption = fails  # type: ignore[method-assign,assignment]
     with pytest.raises(ValueError, match="out of words"):
         curate.grow(unhelpful, tmp_path / "pool", options=READING)
+
+
+def test_a_cache_that_cannot_be_written_ends_no_run(unhelpful: Path, reader: Reader, tmp_path: Path) -> None:
+    curate.grow(unhelpful, tmp_path / "straight", options=READING)
+    append = captioning.Path.open
+
+    def full(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if "a" in mode and self.parent.name == "captions":
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return append(self, mode, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captioning.Path, "open", full)
+        curate.grow(unhelpful, tmp_path / "pool", options=READING)
+    assert Pool.open(tmp_path / "pool").frame().equals(Pool.open(tmp_path / "straight").frame())
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe{", b'"ab"', b"{}", b'{"sha256": "x", "caption": 5}', b"[" * 100_000])
+def test_a_damaged_line_of_the_cache_is_passed_over(damage: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "of-a-model.jsonl"
+    file.write_bytes(damage + b'\n{"sha256": "y", "caption": "z"}\n')
+    assert captioning._read(file) == {"y": "z"}
+
+
+def test_a_captioner_is_loaded_for_who_needs_it_only(
+    source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    threads = []
+
+    def load(name: str) -> Reader:
+        threads.append(threading.current_thread())
+        raise EncoderError("no such captioner")
+
+    monkeypatch.setattr(captioning, "load_captioner", load)
+    good = write_tar(tmp_path / "0.tar", [part for i in range(8) for part in members([1000 + i])])
+    curate.grow(good, tmp_path / "good", options=READING)
+    assert threads == []
+    with pytest.raises(EncoderError, match="no such captioner"):
+        curate.grow(source, tmp_path / "pool", options=READING)
+    assert threads
+    assert threading.main_thread() not in threads

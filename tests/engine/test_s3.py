@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pictures import captioned_tar, jpeg, picture, write_folder
@@ -140,6 +142,51 @@ def test_a_lease_is_renewed_and_given_back(bucket: str, short: None) -> None:
         assert writer.pool() is None
 
 
+@pytest.mark.parametrize("held", [b"", b'{"token": "another", "until": 1.0}'], ids=["free", "run out"])
+def test_a_lease_whose_answer_was_lost_is_held(bucket: str, held: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place(bucket) / "answer" / f"{len(held)}.lock"
+    assert isinstance(path, Remote)
+    if held:
+        path.write_bytes(held)
+    write = Remote.write_bytes
+
+    def twice(self: Remote, data: bytes, **conditions: str) -> None:
+        write(self, data, **conditions)
+        write(self, data, **conditions)  # as it is tried again after the first answer was lost
+
+    lease = Lease(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "write_bytes", twice)
+        lease.acquire()
+    lease.check()
+    lease.release()
+    assert not path.exists()
+
+
+def test_who_lost_its_lease_removes_no_old_versions(
+    near: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = shutil.copytree(near, tmp_path / "pool")
+    before = curate.log(pool), set(files(pool / "state"))
+    with Writer(pool) as writer:
+        transact = writer._transact
+
+        def loses_it(*values: Any) -> Pool:
+            done = transact(*values)
+            monkeypatch.setattr(writer._lock, "check", lost)
+            return done
+
+        def lost() -> None:
+            raise PoolLockedError("lost")
+
+        monkeypatch.setattr(writer, "_transact", loses_it)
+        opened = Pool.open(pool)
+        with pytest.raises(PoolLockedError, match="lost"):
+            writer.purge(opened, "row < 0", opened.state() | {"step": 90})
+    assert set(files(pool / "state")) > before[1]
+    assert all(entry in curate.log(pool) for entry in before[0])
+
+
 def test_who_lost_its_lease_commits_nothing(far: str, bucket: str, short: None) -> None:
     with Writer(f"{bucket}/lost") as writer:
         stolen = {"pid": 1, "host": "elsewhere", "token": "another", "until": time.time() + 60}
@@ -178,7 +225,8 @@ def test_nothing_is_left_of_a_forgotten_row(tmp_path: Path, bucket: str) -> None
     pool = f"{bucket}/forgetting"
     curate.grow(tmp_path / "named", pool, options=OPTIONS)
     uid = Pool.open(pool).find("05.jpg")["uid"]
-    assert places(pool, MARKER)
+    (place(pool) / "captions" / "of-a-model.jsonl").write_bytes(json.dumps({"caption": MARKER}).encode())
+    assert "captions/of-a-model.jsonl" in places(pool, MARKER)
     done = curate.forget(pool, keys=["05.jpg"])
     assert done.forgotten == 1
     assert places(pool, MARKER) == places(pool, uid) == []
