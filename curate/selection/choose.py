@@ -52,8 +52,10 @@ def choose(
         return take(amount.rows or 0)
     if sizes is None:
         raise UsageError("a budget in bytes needs sizes= (stored bytes of each candidate)")
-    if limits is None and entry(method).nested:
-        return _prefix(rank, sizes, amount.bytes)
+    if limits is None and entry(method).nested_as(selector):
+        chosen = _prefix(rank, sizes, amount.bytes)
+        if int(sizes[chosen.index].sum()) <= amount.bytes:  # always so, unless a method says wrongly that it is nested
+            return chosen
     least = 0 if limits is None else least_rows(limits, data.n)
     return _bisected(take, sizes, amount.bytes, least)
 

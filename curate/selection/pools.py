@@ -76,13 +76,14 @@ def select_from_pool(
     sizes = source.table["size"].to_numpy().astype(np.int64)
     chosen = select_among(data, lacking, method, budget, sizes, seed, chosen_by, places, columns)
     rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, chosen_by))
-    nested = entry(method).nested and given.nested()
+    made = make(method, **chosen_by)
+    nested = entry(method).nested_as(made) and given.nested()
     eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
     choice = {
         "method": method,
         "budget": str(budget),
         "seed": seed,
-        "params": {k: _told(v) for k, v in asdict(make(method, **chosen_by)).items()},
+        "params": {k: _told(v) for k, v in asdict(made).items()},
         **_kept_to(given, None if target is None else data.target),
     }
     info = {

@@ -116,7 +116,7 @@ def check_ties(make: Make, entry: Entry) -> None:
     half = _data(make, entry, _rows(12))
     twice = among(half, np.repeat(np.arange(12), 2))
     runs = [make().select(twice, 24, seed).index.tolist() for seed in range(3)]
-    if runs[0] == runs[1] == runs[2] and entry.nested:
+    if runs[0] == runs[1] == runs[2] and entry.nested_as(make()):
         place = np.argsort(runs[0])
         _require(bool((place[0::2] < place[1::2]).all()), "of equal rows the lowest comes first")
 
@@ -163,15 +163,15 @@ def check_repeatable(make: Make, entry: Entry) -> None:
 
 
 def check_nested(make: Make, entry: Entry) -> None:
-    """A smaller selection is a prefix of a larger one, where the entry says that the method is nested."""
-    if not entry.nested:
+    """A smaller selection is a prefix of a larger one, weights and all, where entry or method says that it is nested."""
+    if not entry.nested_as(make()):
         return
     data = _data(make, entry, _rows(300, seed=1))
-    large = make().select(data, 120, 5).index
+    large = make().select(data, 120, 5)
     for count in (1, 10, 119):
-        _require(
-            bool(np.array_equal(make().select(data, count, 5).index, large[:count])), f"{count} picks are a prefix"
-        )
+        small = make().select(data, count, 5)
+        _require(bool(np.array_equal(small.index, large.index[:count])), f"{count} picks are a prefix")
+        _require(bool(np.array_equal(small.weight, large.weight[:count])), f"weights of {count} picks are a prefix")
 
 
 def check_refusals(make: Make, entry: Entry) -> None:

@@ -144,6 +144,12 @@ def test_nested_is_told_and_holds(pool: curate.Pool, tmp_path: Path) -> None:
     assert curate.read_manifest(large.manifest)["uid"][:9].equals(curate.read_manifest(small.manifest)["uid"])
 
 
+@pytest.mark.parametrize(("method", "params"), [("facility-location", {"parts": 3}), ("craig", {})])
+def test_what_is_not_nested_is_told(pool: curate.Pool, tmp_path: Path, method: str, params: dict[str, int]) -> None:
+    done = curate.select_from_pool(pool, tmp_path, method=method, budget=9, params=params)
+    assert manifest_info(done.manifest)["nested"] is done.nested is False
+
+
 def test_horvitz_thompson_weights_estimate_a_total_without_bias(pool: curate.Pool, tmp_path: Path) -> None:
     total = pool.frame(["size"])["size"].sum()
     estimates = []
