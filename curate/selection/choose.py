@@ -12,7 +12,7 @@ from curate.errors import UsageError
 from curate.selection.accept import Plan
 from curate.selection.budgets import Amount
 from curate.selection.constraints import Limits
-from curate.selection.feasible import check_feasible
+from curate.selection.feasible import check_feasible, least_rows
 from curate.selection.feasible import take as take_ranked
 from curate_kernels.arrays import F32, I64
 from curate_selectors.protocols import SubsetSelector
@@ -91,13 +91,6 @@ def _bisected(take: Rank, sizes: I64, budget: int, least: int) -> Selection:
         else:
             beyond = middle
     return chosen
-
-
-def least_rows(limits: Limits, n: int) -> int:
-    """Return a number of rows below which minima and what must be kept cannot be met."""
-    plan = Plan(limits, n, n)
-    kept = plan.start()
-    return n - kept.left + max(kept.missing, default=0)
 
 
 def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:

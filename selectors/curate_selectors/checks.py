@@ -163,7 +163,7 @@ def check_repeatable(make: Make, entry: Entry) -> None:
 
 
 def check_nested(make: Make, entry: Entry) -> None:
-    """A smaller selection is a prefix of a larger one, weights and all, where entry or method says that it is nested."""
+    """A smaller selection is a prefix of a larger one, weights too, where entry or method says that it is nested."""
     if not entry.nested_as(make()):
         return
     data = _data(make, entry, _rows(300, seed=1))
