@@ -153,7 +153,7 @@ def select(
     seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
     source: Annotated[
-        str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
+        str, typer.Option("--from", help="`admitted` rows, or `all` that have an embedding but leaks of evaluation sets.")
     ] = "admitted",
     params: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the method, KEY=VALUE. Repeatable.")

@@ -93,6 +93,28 @@ def test_a_target_comes_from_a_file_or_a_pool_and_its_digest_is_told(pool: curat
         assert str(tmp_path) not in json.dumps(info)
 
 
+# --- candidates
+
+
+def test_leaks_of_an_evaluation_set_are_never_chosen(tmp_path: Path) -> None:
+    """Six pictures of twelve are in an evaluation set; one duplicates another of the rest."""
+    images = [jpeg(picture(i)[0]) for i in range(12)]
+    source = write_folder(tmp_path / "s", {f"{i:02d}.jpg": image for i, image in enumerate([*images, images[8]])})
+    held_out = write_folder(tmp_path / "e", {f"{i}.jpg": images[i] for i in range(6)})
+    curate.grow(source, tmp_path / "pool", options={"dedup": {"epsilon": 1e-4}}, guard=[str(held_out)])
+    rows = chosen(curate.Pool.open(tmp_path / "pool"), tmp_path / "m", method="random", budget="100%", candidates="all")
+    reasons = rows["reason"].value_counts().sort("reason").rows()
+    assert reasons == [("admitted", 6), ("exact_duplicate", 1)]
+    with pytest.raises(UsageError, match=r"'00\.jpg' must be kept and is no candidate"):
+        chosen(
+            curate.Pool.open(tmp_path / "pool"),
+            tmp_path / "m",
+            budget=2,
+            candidates="all",
+            constraints=Constraints(keep=("00.jpg",)),
+        )
+
+
 # --- constraints
 
 
