@@ -153,7 +153,7 @@ def select(
     seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
     source: Annotated[
-        str, typer.Option("--from", help="`admitted` rows, or `all` that have an embedding but leaks of evaluation sets.")
+        str, typer.Option("--from", help="`admitted` rows, or `all` with an embedding; evaluation leaks never.")
     ] = "admitted",
     params: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the method, KEY=VALUE. Repeatable.")

@@ -56,7 +56,8 @@ def select_from_pool(
     """Choose among a pool's admitted rows and write a manifest.
 
     candidates: `admitted`, or `all` for every row that has an embedding, refused ones too, but none that was refused as
-        too near an evaluation set (`eval_leak`) or taken down. A row that lacks a score which the method needs is none. params: fields of the method's dataclass.
+        too near an evaluation set (`eval_leak`) or taken down. A row that lacks a score which the method needs is none.
+    params: fields of the method's dataclass.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
 

@@ -9,6 +9,7 @@ name, and more: embeddings, captions and theirs, labels, groups, a target set, s
 
 from __future__ import annotations
 
+import re
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ def candidates(x: F32, made: Any, entry: Entry) -> Candidates:
 def score_names(made: Any, entry: Entry) -> list[str]:
     """Return the names of the scores that a method's entry names, with `{PARAMETER}` as the method has it."""
     values = {f.name: getattr(made, f.name) for f in fields(made)} if is_dataclass(made) else {}
-    words = [word.format_map(values) for need in entry.needs for word in need.split(" or ")]
+    words = [word.format_map(values) for need in entry.needs for word in re.split(" or | else ", need)]
     # What is read where it is at hand (`?`), and `gain`, which the online rule measures, a method can do without.
     scores = {word for word in words if word.startswith("score:") and not word.endswith("?")}
     return sorted({word.removeprefix("score:") for word in scores} - {""})

@@ -14,8 +14,9 @@ class Entry:
     needs: fields of `Candidates` (`embeddings` for x, `text`, `captions`, `labels`, `groups`, `target`);
         `score:NAME` for `scores["NAME"]`: NAME is a column of `curate methods --scores`, or a score, whose columns are
         then all there and whose first one has the score's name too; `{PARAMETER}` is what a parameter says, and
-        `score:` of an empty one is no need; `a or b` where either will do; `a?` is read where it is
-        at hand, and rows that lack it stay candidates
+        `score:` of an empty one is no need; `a or b` where either will do, what is at hand before what is computed;
+        `a else b` where b will do, but only if a cannot be computed and names no other parameter than the default;
+        `a?` is read where it is at hand, and rows that lack it stay candidates
     nested: with the same seed a smaller selection is a prefix of a larger one, weights and all
     draws: rows are taken by chance, and their probabilities are told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curate_selectors.entry import Entry
 
-_SCORED = "score:{score} or embeddings"
+_SCORED = "score:{score} else embeddings"
 
 METHODS: dict[str, Entry] = {
     "kcenter": Entry(
