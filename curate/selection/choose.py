@@ -41,12 +41,13 @@ def choose(
     if seed < 0:
         raise UsageError(f"the seed is {seed}; it must be 0 or more")
     selector: SubsetSelector = make(method, **(params or {}))
+    draws = entry(method).draws_as(selector)
 
     def rank(count: int) -> Selection:
         return selector.select(data, count, seed)
 
     def take(count: int) -> Selection:
-        return rank(count) if limits is None else constrained(rank, data.n, count, limits)
+        return rank(count) if limits is None else constrained(rank, data.n, count, limits, draws)
 
     if amount.bytes is None:
         return take(amount.rows or 0)
@@ -93,7 +94,7 @@ def _bisected(take: Rank, sizes: I64, budget: int, least: int) -> Selection:
     return chosen
 
 
-def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
+def constrained(rank: Rank, n: int, count: int, limits: Limits, draws: bool = False) -> Selection:
     """Return the first selection of `count` rows in a method's ranking that meets the constraints.
 
     What must be kept comes first, then the ranking's rows in its order: a row is taken where what is taken so far can
@@ -102,16 +103,17 @@ def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
     for the smaller one. With whole groups there may be fewer rows than `count`: the first group that does not fit ends
     the selection, but for what minima ask for.
 
+    draws: the method takes rows by chance, so that a row's probability under constraints follows from no known rule
+
     Raises UsageError, saying which constraints cannot be met and by how much.
     """
     plan = Plan(limits, n, count)
     check_feasible(plan)
     order = np.zeros(0, dtype=np.int64)
     gain, weight = np.full(n, np.nan, dtype=np.float32), np.ones(n, dtype=np.float32)
-    part, drawn = min(n, count), False
+    part = min(n, count)
     while True:
         chosen = rank(part)
-        drawn = drawn or bool((chosen.probability < 1).any())
         new = ~np.isin(chosen.index, order, assume_unique=True)
         order = np.concatenate([order, chosen.index[new]])
         gain[chosen.index[new]], weight[chosen.index[new]] = chosen.gain[new], chosen.weight[new]
@@ -124,12 +126,12 @@ def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
             break
         part = min(n, 2 * part + 1)
     rows = plan.rows(taken)
-    return Selection(rows, gain[rows], weight[rows], _probability(rows, limits, drawn))
+    return Selection(rows, gain[rows], weight[rows], _probability(rows, n, limits, draws))
 
 
-def _probability(rows: I64, limits: Limits, drawn: bool) -> F32:
+def _probability(rows: I64, n: int, limits: Limits, draws: bool) -> F32:
     """Return the chance of each row: NaN where a method draws and constraints move its draws by no known rule."""
-    chance = np.full(rows.size, np.nan if drawn else 1.0, dtype=np.float32)
+    chance = np.full(rows.size, np.nan if draws and rows.size < n else 1.0, dtype=np.float32)
     chance[np.isin(rows, limits.keep)] = 1.0
     return chance
 

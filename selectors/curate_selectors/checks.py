@@ -175,6 +175,13 @@ def check_nested(make: Make, entry: Entry) -> None:
         _require(bool(np.array_equal(small.weight, large.weight[:count])), f"weights of {count} picks are a prefix")
 
 
+def check_draws(make: Make, entry: Entry) -> None:
+    """What is not certain is told by a method that is known to draw: entry or method says so."""
+    data = _data(make, entry, _rows(60, seed=4))
+    certain = all(bool((make().select(data, count, 2).probability == 1).all()) for count in (10, 30, 50))
+    _require(certain or entry.draws_as(make()), "only a method that draws has probabilities below 1")
+
+
 def check_refusals(make: Make, entry: Entry) -> None:
     """A count out of range is a SelectorError; so is NaN or infinity in what the method reads."""
     for count in (-1, 11):
@@ -241,4 +248,4 @@ def check_memory(make: Make, entry: Entry) -> None:
 def subset_checks() -> Iterator[Check]:
     """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
     yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
-    yield from (check_refusals, check_threads, check_memory)
+    yield from (check_draws, check_refusals, check_threads, check_memory)

@@ -141,8 +141,9 @@ def _described(name: str, row: Entry) -> list[str]:
     given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in fields(kind) if f.init]
     forms = {("stream",): "Decides online. ", ("stream", "subset"): "Decides online, and chooses. "}.get(row.kind, "")
     nested = "" if "subset" not in row.kind else "Nested. " if row.nested else "Not nested. "
+    drawn = "Draws at random. " if row.draws else ""
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
-    lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}Needs {needs}. {row.paper}."]
+    lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}{drawn}Needs {needs}. {row.paper}."]
     return [*lines, "", f"Parameters: {', '.join(given) or 'none'}.", "", told]
 
 

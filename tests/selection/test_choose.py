@@ -53,3 +53,29 @@ def test_weights_of_a_full_count_are_not_those_of_a_prefix(method: str) -> None:
     assert not entry(method).nested
     with pytest.raises(AssertionError, match="weights"):
         check_nested(lambda: make(method), Entry("", ("subset",), ("embeddings", "labels"), "none", "Nested."))
+
+
+def test_rows_that_constraints_leave_to_chance_are_not_told_as_certain() -> None:
+    """Only 50 rows gain anything, so that a budget of 60 takes all of them; the constraint lets in 30."""
+    gain, half = np.zeros(N, dtype=np.float32), ["a" if i < 50 else "b" for i in range(N)]
+    gain[:50] = 1
+    bound = curate.Constraints((curate.Quota("half", max=30, value="a"),))
+    chosen = curate.select(
+        method="infogrowth", budget=60, scores={"gain": gain}, columns={"half": half}, constraints=bound
+    )
+    assert np.isnan(chosen.probability).all()
+
+
+@pytest.mark.parametrize(("params", "certain"), [({}, False), ({"score": "s"}, True)])
+def test_parameters_decide_whether_a_method_draws(params: dict[str, str], certain: bool) -> None:
+    labels, bound = ["ab"[i % 2] for i in range(20)], curate.Constraints((curate.Quota("label", max=6),))
+    options = {"labels": labels, "scores": {"s": np.arange(20)}, "constraints": bound}
+    chosen = curate.select(method="water-fill", budget=9, **options, **params)
+    assert (chosen.probability == 1).all() == certain
+    assert np.isnan(chosen.probability).all() != certain
+
+
+def test_whoever_is_taken_with_all_others_is_certain() -> None:
+    bound = curate.Constraints((curate.Quota("label", min=1),))
+    chosen = curate.select(method="random", budget=20, labels=["a", "b"] * 10, constraints=bound)
+    assert (chosen.probability == 1).all()

@@ -127,6 +127,7 @@ def picked(index: np.ndarray) -> Selection:
         ("check_purity", Normalises),
         ("check_repeatable", Unseeded),
         ("check_nested", SortsItsPicks),
+        ("check_draws", Random),
         ("check_refusals", AcceptsAnyCount),
         ("check_refusals", ReadsNaN),
         ("check_refusals", ReadsScoresWithInfinity),

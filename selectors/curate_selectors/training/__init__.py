@@ -71,5 +71,6 @@ METHODS: dict[str, Entry] = {
         ("score:{score}",),
         "Qin et al., ICLR 2024, arXiv:2303.04947",
         "Well-learned rows thinned at random, hard ones kept, sums unbiased.",
+        draws=True,
     ),
 }
