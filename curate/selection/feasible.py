@@ -44,7 +44,8 @@ def least_rows(limits: Limits, n: int) -> int:
         bounds=Bounds(kept_kinds(plan, plan.start()), have),
         constraints=LinearConstraint(rows, low, high),
     )
-    return round(found.fun)
+    least: int = round(found.fun)
+    return least
 
 
 def _obvious(plan: Plan) -> bool:

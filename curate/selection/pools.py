@@ -22,7 +22,7 @@ from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
 from curate_kernels.arrays import B1, F32, I64
-from curate_selectors.registry import entry, make
+from curate_selectors.registry import entry, make, parameters
 from curate_selectors.types import Selection
 
 _SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label", "s1_label", "pvi_label")
@@ -84,14 +84,14 @@ def select_from_pool(
         "method": method,
         "budget": str(budget),
         "seed": seed,
-        "params": {k: _told(v) for k, v in asdict(made).items()},
+        "params": {name: _told(getattr(made, name)) for name in parameters(type(made))},
         **_kept_to(given, None if target is None else data.target),
     }
     info = {
         **choice,
         "nested": nested,
         "candidates": {"kind": candidates, "rows": eligible, "digest": digest(source.table["uid"].to_list())},
-        "select_digest": digest(choice),
+        "select_digest": digest({**choice, "from": candidates}),
         **_origin(pool),
     }
     path = write_manifest(out, rows, info)

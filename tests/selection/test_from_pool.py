@@ -13,6 +13,7 @@ import pytest
 from pictures import SHAPES, jpeg, picture, write_folder
 
 import curate
+from curate.cli.commands import _setting
 from curate.errors import RecipeError, UsageError
 from curate.manifest import manifest_info
 from curate.recipe import Recipe, load_recipe
@@ -206,12 +207,14 @@ def test_two_selections_give_the_same_bytes_and_another_choice_another_digest(
 ) -> None:
     given = Constraints((Quota("label", max=5),), drop=("01.jpg",))
     infos = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        curate.select_from_pool(pool, tmp_path / name, method="random", budget=9, seed=seed, constraints=given)
+    for name, seed, rows in (("a", 0, "admitted"), ("b", 0, "admitted"), ("c", 1, "admitted"), ("d", 0, "all")):
+        options = {"seed": seed, "candidates": rows, "constraints": given}
+        curate.select_from_pool(pool, tmp_path / name, method="random", budget=9, **options)
         infos.append((tmp_path / name / "manifest.json").read_bytes())
     assert infos[0] == infos[1]
     digests = [json.loads(info)["select_digest"] for info in infos]
-    assert digests[0] == digests[1] != digests[2]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 # --- the recipe
@@ -317,3 +320,10 @@ def test_the_command_line_takes_what_the_recipe_does(pool: curate.Pool, tmp_path
     assert rows["group"].n_unique() == 10
     assert "05.jpg" in rows["key"].to_list()
     assert max(rows["label"].value_counts()["count"]) <= 4
+
+
+def test_the_command_line_takes_lists() -> None:
+    assert _setting("levels=[10,3]", lists=True) == ("levels", [10, 3])
+    assert _setting("levels=[10,3]") == ("levels", "[10,3]")
+    for text, value in (("a=3", 3), ("a=0.5", 0.5), ("a=true", True), ('a="3"', "3"), ("a=x", "x"), ("a=null", "null")):
+        assert _setting(text, lists=True) == ("a", value)
