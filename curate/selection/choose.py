@@ -78,7 +78,10 @@ def _bisected(take: Rank, sizes: I64, budget: int, least: int) -> Selection:
     chosen = take(least)
     over = int(sizes[chosen.index].sum()) - budget
     if over > 0:
-        raise UsageError(f"the constraints ask for {least} rows, which take {over} bytes more than the budget {budget}")
+        raise UsageError(
+            f"the constraints ask for {least} rows, which take {over} bytes more than the budget {budget} as the method"
+            " ranks them; give more bytes, or lower the minima"
+        )
     fits, beyond = least, max(least, _most(sizes, budget)) + 1
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
