@@ -324,6 +324,35 @@ def test_bytes_are_never_exceeded_under_constraints(sizes: list[int], most: int)
         assert sum(sizes[i] for i in more.index) > most
 
 
+@pytest.mark.parametrize(
+    ("given", "columns", "budget", "most"),
+    [
+        # five rows of each of two columns that never meet
+        (
+            Constraints((Quota("a", 5, value="x"), Quota("b", 5, value="y"))),
+            ("x" + "." * 9, "y".rjust(6, ".") + "." * 4),
+            12,
+            12,
+        ),
+        # the one patient with a row of `x` has ten rows
+        (
+            Constraints((Quota("a", 1, value="x"),), group="b"),
+            ("." * 59 + "x", "".join(c * 10 for c in "pqrstu")),
+            25,
+            20,
+        ),
+    ],
+)
+def test_bytes_suffice_though_the_fewest_rows_are_more_than_the_sums_say(
+    given: Constraints, columns: tuple[str, str], budget: int, most: int
+) -> None:
+    data = {name: list((text * 6)[:60]) for name, text in zip("ab", columns, strict=True)}
+    options = {"sizes": [10] * 60, "columns": data, "constraints": given}
+    assert curate.select(None, method="random", budget=f"{10 * budget}B", **options).index.size == most
+    with pytest.raises(UsageError, match="ask for 10 rows, which take 10 bytes more than the budget 90"):
+        curate.select(None, method="random", budget="90B", **options)
+
+
 def test_bytes_that_the_constraints_exceed_are_named() -> None:
     given = Constraints((Quota("label", 3),))
     with pytest.raises(UsageError, match="ask for 6 rows, which take 10 bytes more than the budget 50"):
