@@ -61,6 +61,11 @@ def _basis() -> F64:
     return cosine_basis(_SIDE, _LOW)
 
 
+def look_alike_epsilon(asked: float, epsilon: float) -> float:
+    """Return the near-duplicate distance of look-alikes: as the recipe asks, or three times that of others."""
+    return asked or min(3 * epsilon, 1.0)
+
+
 def hash_words(texts: Sequence[str | None]) -> U64:
     """Return hashes from their hex digits, (n,) uint64; 0 where there is none."""
     return np.array([int(text, 16) if text else 0 for text in texts], dtype=np.uint64)

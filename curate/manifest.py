@@ -18,7 +18,8 @@ from curate.files import atomic_write
 from curate.remote import Place, place
 from curate.version import __version__
 
-FORMAT = [1, 1]
+FORMAT = [1, 2]
+FEATURES = frozenset({"crops"})  # that this reader knows, of those that a manifest may require
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
 
@@ -43,6 +44,16 @@ COLUMNS: dict[str, Any] = {
 }
 """Columns that every manifest has, in order; score columns follow."""
 
+CROPS: dict[str, Any] = {
+    "crop_x": pl.Int32,
+    "crop_y": pl.Int32,
+    "crop_w": pl.Int32,
+    "crop_h": pl.Int32,
+    "tile": pl.Int64,
+    "tile_slot": pl.Int32,
+}
+"""Columns of a manifest whose rows are crops: a reader that takes them for whole images must refuse it."""
+
 
 def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) -> Place:
     """Write rows (in rank order, COLUMNS first) and info under a folder; return the path of manifest.json.
@@ -52,7 +63,9 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
     """
     folder = place(out)
     earlier = _earlier_parts(folder)
-    table = rows.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    cropped = CROPS.keys() <= set(rows.columns)
+    kinds = {**COLUMNS, **(CROPS if cropped else {})}
+    table = rows.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         parts = []
@@ -68,7 +81,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
             parts.append({"path": name, "rows": part.height, "bytes": len(data), "sha256": digest})
         value = {
             "format": FORMAT,
-            "required_features": [],
+            "required_features": ["crops"] if cropped else [],
             "writer": {"name": "curate-engine", "version": __version__},
             **info,
             "rows": table.height,
@@ -109,10 +122,9 @@ def manifest_info(path: str | Place) -> dict[str, Any]:
         raise ManifestError(f"{file} is not a manifest of curate")
     if info["format"][0] != FORMAT[0]:
         raise ManifestError(f"{file} has format {info['format']}, and this reader knows {FORMAT[0]}.x; upgrade curate")
-    if info["required_features"]:
-        raise ManifestError(
-            f"{file} needs features that this reader does not know: {', '.join(info['required_features'])}"
-        )
+    unknown = [name for name in info["required_features"] if name not in FEATURES]
+    if unknown:
+        raise ManifestError(f"{file} needs features that this reader does not know: {', '.join(map(str, unknown))}")
     return info
 
 
@@ -125,7 +137,7 @@ def _is_manifest(info: Any) -> bool:
 
 
 def read_manifest(path: str | Path) -> pl.DataFrame:
-    """Return the rows of a manifest in rank order; every part's SHA-256 is checked first.
+    """Return the rows of a manifest in rank order; every part's SHA-256 is checked first. Rows may be crops: CROPS.
 
     Raises ManifestError when it is missing, damaged, or of an unknown format.
     """

@@ -56,7 +56,7 @@ def test_rows_in_several_parts_come_back_in_order(tmp_path: Path, monkeypatch: p
 def test_info_is_kept_and_completed(tmp_path: Path) -> None:
     info = manifest_info(written(tmp_path))
     assert {key: info[key] for key in INFO} == INFO
-    assert (info["format"], info["required_features"], info["rows"]) == ([1, 1], [], 5)
+    assert (info["format"], info["required_features"], info["rows"]) == ([1, 2], [], 5)
     assert info["columns"] == [*COLUMNS, "pvi"]
     assert info["writer"]["name"] == "curate-engine"
 
@@ -123,8 +123,8 @@ def test_newer_minor_format_with_more_entries_is_read(tmp_path: Path) -> None:
 
 def test_unknown_required_feature_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path)
-    edit(folder, required_features=["crops"])
-    with pytest.raises(ManifestError, match="does not know: crops"):
+    edit(folder, required_features=["crops", "masks"])
+    with pytest.raises(ManifestError, match="does not know: masks"):
         read_manifest(folder)
 
 

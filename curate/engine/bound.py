@@ -18,7 +18,7 @@ from curate_kernels.arrays import B1, F32, F64
 if TYPE_CHECKING:
     from curate.engine.core import Engine
 
-_SLACK = 5  # an eviction makes room for a fifth of the bound, so that it is paid for by many arrivals
+_SLACK = 5  # an eviction makes room for a fifth of the bound and a batch
 _QUANTILE = 0.99  # gains at or above this quantile count alike, as in the sampler
 
 
@@ -43,16 +43,23 @@ def bar(engine: Engine) -> tuple[float, float]:
     return bound.least, bound.top
 
 
-def reservoir(engine: Engine, gain: F32, uids: Sequence[str]) -> tuple[B1, float, float]:
-    """Return which of the kept stay (n,) bool, and the bar (least, top) for those to come.
-
-    gain: (n,) float32, as it is now
-    """
+def room(engine: Engine) -> int:
+    """Return how many an eviction leaves, so that it is paid for by many arrivals."""
     limits = engine.recipe.limits
-    room = limits.max_kept - max(limits.max_kept // _SLACK, limits.batch_size)
+    return int(max(limits.max_kept - limits.batch_size - limits.max_kept // _SLACK, 1))
+
+
+def keys(gain: F32, luck: F64, top: float) -> F64:
+    """Return what samples are ordered by, (n,) float64; gain: (n,) float32, as it is now."""
+    key: F64 = np.log(np.clip(gain.astype(np.float64), 1e-300, top)) + luck
+    return key
+
+
+def reservoir(engine: Engine, gain: F32, uids: Sequence[str], luck: F64) -> tuple[B1, float, float]:
+    """Return which of the kept stay (n,) bool, and the bar (least, top) for those to come. Ties: the lowest uid."""
     top = float(np.quantile(gain, _QUANTILE)) or 1.0
-    key = np.log(np.clip(gain.astype(np.float64), 1e-300, top)) + luck(uids)
+    key = keys(gain, luck, top)
     order = np.lexsort((np.array(uids), -key))
     stays = np.zeros(gain.size, dtype=np.bool_)
-    stays[order[:room]] = True
-    return stays, float(key[order[room - 1]]), top
+    stays[order[: room(engine)]] = True
+    return stays, float(key[stays].min()), top

@@ -15,7 +15,7 @@ from curate.engine.rows import nullable
 from curate.engine.state import Bound
 from curate.hashing import hash_words
 from curate.pool.takedown import MARK as FORGOTTEN
-from curate_kernels.arrays import B1, F32, I64
+from curate_kernels.arrays import B1, F32, F64, I64
 from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.infogrowth import mean_distance
 from curate_selectors.types import Stage
@@ -92,10 +92,12 @@ class Changes:
             decision = "hold" if self.verdict[i] == HELD else "refuse"
             self._set(int(i), decision, str(self.verdict[i]), None, self.leak[i])
         waiting = ((again & ~admitted) | gone) & (self.verdict == "")
-        waiting[better] = False
-        self._admit(better)
+        waiting[better] = waiting[old] = False
+        for rows in better, old:  # the place is theirs, one or the other
+            self._admit(rows, free=True)
         self._admit(np.flatnonzero(waiting))
         self._refresh_gains()
+        self._fill()
         self._evict()
         self._log()
 
@@ -126,13 +128,13 @@ class Changes:
             return ""
         return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
 
-    def _admit(self, rows: I64) -> None:
-        """Send rows through the online rule, in portions of a batch."""
+    def _admit(self, rows: I64, free: bool = False) -> None:
+        """Send rows through the online rule, in portions of a batch; free: whatever the bar of a bounded kept set."""
         size = self.engine.recipe.limits.batch_size
         for start in range(0, rows.size, size):
-            self._admit_batch(rows[start : start + size])
+            self._admit_batch(rows[start : start + size], free)
 
-    def _admit_batch(self, rows: I64) -> None:
+    def _admit_batch(self, rows: I64, free: bool) -> None:
         table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash", "phash")).combine_chunks()
         image, text, has_text, _ = self.engine.table_rows(table)
         pixels = table.column("pixel_hash").to_pylist()
@@ -140,7 +142,7 @@ class Changes:
         leaks = engine.guard.leaks(image, pixels, engine.state.image.epsilon)
         stage = np.array([Stage.OUT if leak else Stage.FREE for leak in leaks], dtype=np.uint8)
         pictures = Pictures([self.uid[i] for i in rows], pixels, hash_words(table.column("phash").to_pylist()))
-        decided = engine.decide(engine.index, pictures, image, text, has_text, stage)
+        decided = engine.decide(engine.index, pictures, image, text, has_text, stage, free)
         for name in _GAINS:
             self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
         self.kept[rows] = decided.kept
@@ -172,13 +174,40 @@ class Changes:
         curve = Drift.fit(self.kept[rows], self.gains["gain_arrival"][rows], self._gains_now(rows))
         self.gains["gain"][known] = curve.correct(self.kept[known], self.gains["gain_arrival"][known])
 
+    def _luck(self) -> F64:
+        """Return each row's luck (n,): that of the first of its copies, so that a better one takes it over."""
+        place = {uid: i for i, uid in enumerate(self.uid)}
+        first = np.arange(len(self.uid))
+        for i, twin in enumerate(self.twin):
+            if twin is not None and twin in place:
+                first[place[twin]] = min(first[place[twin]], i)
+        return bound.luck(self.uid)[first]
+
+    def _fill(self) -> None:
+        """Where kept rows have left a bounded kept set, admit the best of those that it refused in their place."""
+        state, forgetting = self.engine.state, self.forgetting
+        limit = bound.bar(self.engine)[0]
+        if state.bound is None or limit == -np.inf or (forgetting.rows.size and not forgetting.refill):
+            return
+        luck = self._luck()
+        while (free := bound.room(self.engine) - int((self.decision == "admit").sum())) > 0:
+            refused = np.flatnonzero((self.reason == "budget") & (self.verdict == ""))
+            key = bound.keys(self.gains["gain"][refused], luck[refused], state.bound.top)
+            order = np.lexsort((np.array([self.uid[i] for i in refused]), -key))[:free]
+            if not order.size:
+                break
+            state.bound.least = min(state.bound.least, float(key[order].min()))
+            best = np.sort(refused[order])  # copies of what is kept by now are told to be that, and others follow
+            self._admit(best, free=True)
+            self.moved = np.concatenate([self.moved, best])
+
     def _evict(self) -> None:
         """Where the next batch might not fit under the bound, refuse the kept rows that the reservoir drops."""
         kept = np.flatnonzero(self.decision == "admit")
         if not bound.is_crowded(self.engine, kept.size):
             return
         uids = [self.uid[i] for i in kept]
-        stays, least, top = bound.reservoir(self.engine, self.gains["gain"][kept], uids)
+        stays, least, top = bound.reservoir(self.engine, self.gains["gain"][kept], uids, self._luck()[kept])
         for i in kept[~stays]:
             self._set(int(i), "refuse", "budget", None)
         self.engine.state.bound = Bound(self.engine.recipe.limits.max_kept, least, top)

@@ -19,7 +19,7 @@ from curate.engine.prepare import Prepared
 from curate.engine.restore import load_index, restore
 from curate.engine.rows import batch_table
 from curate.engine.state import SourceState, State
-from curate.hashing import alike, hash_words
+from curate.hashing import alike, hash_words, look_alike_epsilon
 from curate.neighbors import Alike, KeptIndex
 from curate.pool import Pool, Writer, vectors
 from curate.recipe import Recipe
@@ -179,12 +179,24 @@ class Engine:
                 self.class_number[name] = len(self.state.classes)
                 self.state.classes.append(name)
 
-    def decide(self, index: KeptIndex, pictures: Pictures, image: F32, text: F32, has_text: B1, stage: U8) -> Decided:
-        """Judge rows against an index, in order, and add those that are admitted to it."""
+    def decide(
+        self,
+        index: KeptIndex,
+        pictures: Pictures,
+        image: F32,
+        text: F32,
+        has_text: B1,
+        stage: U8,
+        free: bool = False,
+    ) -> Decided:
+        """Judge rows against an index, in order, and add those that are admitted to it.
+
+        free: a bounded kept set takes them without the bar that newcomers must reach
+        """
         uids, hashes = pictures.uids, pictures.hashes
         k, bits, eps = self.recipe.gain.k, self.recipe.dedup.phash, self.state.image.epsilon
         eps_text = self.state.text.epsilon if self.state.text and self.recipe.dedup.match == "pair" else 2.0
-        eps_alike = self.recipe.dedup.epsilon_phash or min(3 * eps, 1.0)
+        eps_alike = look_alike_epsilon(self.recipe.dedup.epsilon_phash, eps)
         shown = ["" if out else pixel for out, pixel in zip(stage == Stage.OUT, pictures.pixels, strict=True)]
         found = index.search(image, text, has_text, shown, k, eps, eps_text, Alike(hashes, bits, eps_alike))
         numbers: dict[str, int] = {}
@@ -193,7 +205,7 @@ class Engine:
             stage, image, text, has_text, pixel, alike(hashes, bits), bound.luck(uids),
             found.twin, found.top_image, found.top_text,
         )  # fmt: skip
-        limit = bound.bar(self) if index is self.index else (-np.inf, np.inf)
+        limit = bound.bar(self) if index is self.index and not free else (-np.inf, np.inf)
         selector: StreamSelector = InfoGrowth(
             k=k, epsilon=eps, epsilon_text=eps_text, epsilon_alike=eps_alike, bar=limit
         )

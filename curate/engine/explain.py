@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from curate.engine.mend import MEND
+from curate.hashing import look_alike_epsilon
 from curate.pool import Pool, vectors
 from curate.recipe import Recipe
 from curate_selectors.infogrowth import InfoGrowth
@@ -82,41 +83,57 @@ def _selected_at(pool: Pool, row: dict[str, Any]) -> dict[str, Any]:
 
 def _counterfactual(row: dict[str, Any], answer: dict[str, Any]) -> list[str]:
     """Return what would have to be otherwise for a refused row to be kept, all of it together; nothing else speaks."""
-    reason, limits, twin = row["reason"], answer["thresholds"], answer.get("duplicate_of", {})
+    reason, limits = row["reason"], answer["thresholds"]
+    way = ""
+    if reason == "near_duplicate":
+        way = _farther(answer.get("duplicate_of", {}), limits)
+    elif reason == "budget":
+        way = f"a larger limits.max_kept (it is {limits['max_kept']})"
+    elif reason == "caption_mismatch" and "pvi" in limits:
+        way = f"a caption threshold of at most {row['pvi']:.3f} bits (it is {limits['pvi']:.3f})"
+    elif reason == "label_noise" and "s1_label" in limits:
+        way = f"a threshold of its class of at least {row['s1_label']:.3f} bits (it is {limits['s1_label']:.3f})"
+    elif reason == "too_small":
+        way = f"clean.min_side of at most {min(row['width'] or 0, row['height'] or 0)} (it is {limits['min_side']})"
+    elif reason == "low_quality":
+        return _better(row, limits)
+    return [way] if way else []
+
+
+def _farther(twin: dict[str, Any], limits: dict[str, Any]) -> str:
+    """Return by which distances a row would not be a near duplicate; "" where it is no farther away than nothing."""
+    image, text = twin.get("image_distance", 0.0), twin.get("text_distance", 0.0)
+    ways = []
+    if image > 0.0:
+        name = "epsilon" if image <= limits["epsilon"] else "epsilon_phash"
+        ways.append(f"dedup.{name} below {image:g} (it is {limits[name]:g})")
+        ways += ["dedup.phash = -1"] if name == "epsilon_phash" else []
+    if text > 0.0 and limits["match"] == "pair":
+        ways.append(f"dedup.epsilon_text below {text:g} (it is {limits['epsilon_text']:g})")
+    return " or ".join(ways)
+
+
+def _better(row: dict[str, Any], limits: dict[str, Any]) -> list[str]:
     width, height = row["width"] or 0, row["height"] or 0
-    if reason == "near_duplicate" and "image_distance" in twin:
-        ways = [f"dedup.epsilon below {twin['image_distance']:g} (it is {limits['epsilon']:g})"]
-        if "text_distance" in twin:
-            ways.append(f"dedup.epsilon_text below {twin['text_distance']:g} (it is {limits['epsilon_text']:g})")
-        return [" or ".join(ways)]
-    if reason == "caption_mismatch" and "pvi" in limits:
-        return [f"a caption threshold of at most {row['pvi']:.3f} bits (it is {limits['pvi']:.3f})"]
-    if reason == "label_noise" and "s1_label" in limits:
-        return [f"a threshold of its class of at least {row['s1_label']:.3f} bits (it is {limits['s1_label']:.3f})"]
-    if reason == "too_small":
-        return [f"clean.min_side of at most {min(width, height)} (it is {limits['min_side']})"]
-    if reason == "low_quality":
-        aspect = max(width, height) / max(min(width, height), 1)
-        checks = (
-            (aspect > limits["max_aspect"], f"clean.max_aspect of at least {aspect:.2f}"),
-            (
-                row["quality_contrast"] < limits["min_contrast"],
-                f"clean.min_contrast of at most {row['quality_contrast']:.2f}",
-            ),
-            (
-                row["quality_sharpness"] < limits["min_sharpness"],
-                f"clean.min_sharpness of at most {row['quality_sharpness']:.2f}",
-            ),
-        )
-        return [text for fails, text in checks if fails]
-    return []
+    aspect = max(width, height) / max(min(width, height), 1)
+    contrast, sharpness = row["quality_contrast"], row["quality_sharpness"]
+    checks = (
+        (aspect > limits["max_aspect"], f"clean.max_aspect of at least {aspect:.2f}"),
+        (contrast < limits["min_contrast"], f"clean.min_contrast of at most {contrast:.2f}"),
+        (sharpness < limits["min_sharpness"], f"clean.min_sharpness of at most {sharpness:.2f}"),
+    )
+    return [text for fails, text in checks if fails]
 
 
 def _thresholds(row: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     """Return the thresholds in force now for this row."""
     clean, last = state["recipe"]["clean"], state["checkpoint"]
+    dedup, epsilon = state["recipe"]["dedup"], state["image"]["epsilon"]
     found: dict[str, Any] = {
-        "epsilon": state["image"]["epsilon"],
+        "epsilon": epsilon,
+        "epsilon_phash": look_alike_epsilon(dedup["epsilon_phash"], epsilon),
+        "match": dedup["match"],
+        "max_kept": state["recipe"]["limits"]["max_kept"],
         "min_side": clean["min_side"],
         "max_aspect": clean["max_aspect"],
         "min_contrast": clean["min_contrast"],

@@ -49,7 +49,8 @@ def write_report(
     from curate.pool import Pool
 
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
-    chosen = None if manifest is None else read_manifest(manifest)
+    # Of an image that is there as several crops, the first.
+    chosen = None if manifest is None else read_manifest(manifest).unique("uid", keep="first", maintain_order=True)
     info = None if manifest is None else manifest_info(manifest)
     page = _render(_content(pool, chosen) | {"title": title, "selection": info, "extra": extra})
     path = Path(out)

@@ -14,6 +14,7 @@ _SCORE = "score:"
 _ELSE = " else "
 _GIVE = {
     "embeddings": "give x",
+    "images": "it reads images where they lie: `curate select POOL`, curate.select_from_pool",
     "text": "give text= (embeddings of the captions); a pool has them where it was grown with captions",
     "captions": "give captions=; a pool has them where it was grown with captions",
     "labels": "give labels=; `curate grow --label COLUMN` reads them",

@@ -21,7 +21,9 @@ from curate.selection.budgets import Budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
+from curate.selection.patches import choose_crops, tiles_of
 from curate_kernels.arrays import B1, F32, I64
+from curate_selectors.information.patches import OptiDelPatches
 from curate_selectors.registry import entry, make, parameters
 from curate_selectors.types import Selection
 
@@ -30,7 +32,10 @@ _SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label"
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What one selection from a pool gave. bytes: stored bytes of the images; nested: each prefix is a selection."""
+    """What one selection from a pool gave.
+
+    selected: rows of the manifest; bytes: stored bytes of their images; nested: each prefix is a selection
+    """
 
     manifest: str
     method: str
@@ -71,32 +76,62 @@ def select_from_pool(
     chosen_by, given = dict(params or {}), constraints or Constraints()
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
     source = PoolCandidates(pool, candidates, target)
-    data, lacking = source.filled(method, chosen_by)
-    places = replace(given, keep=source.places(given.keep, must=True), drop=source.places(given.drop, must=False))
-    columns = {name: source.column(name) for name in sorted(given.columns())}
-    sizes = source.table["size"].to_numpy().astype(np.int64)
-    chosen = select_among(data, lacking, method, budget, sizes, seed, chosen_by, places, columns)
-    rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, chosen_by))
+    picked = _picked(source, method, chosen_by, budget, seed, given)
     made = make(method, **chosen_by)
-    nested = entry(method).nested_as(made) and given.nested()
-    eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    rows, nested = picked.rows, entry(method).nested_as(made) and given.nested()
     choice = {
         "method": method,
         "budget": str(budget),
         "seed": seed,
         "params": {name: _told(getattr(made, name)) for name in parameters(type(made))},
-        **_kept_to(given, None if target is None else data.target),
+        **_kept_to(given, None if target is None else picked.target),
     }
     info = {
         **choice,
         "nested": nested,
-        "candidates": {"kind": candidates, "rows": eligible, "digest": digest(source.table["uid"].to_list())},
+        "candidates": {"kind": candidates, "rows": picked.eligible, "digest": digest(source.table["uid"].to_list())},
         "select_digest": digest({**choice, "from": candidates}),
+        **picked.counts,
         **_origin(pool),
     }
     path = write_manifest(out, rows, info)
+    stored = int(rows.unique("uid")["size"].sum())
     seconds = round(time.perf_counter() - started, 3)
-    return Selected(str(path), method, rows.height, eligible, int(rows["size"].sum()), nested, seconds)
+    return Selected(str(path), method, rows.height, picked.eligible, stored, nested, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """The manifest's rows, how many candidates there were, the target's embeddings, and counts to be told."""
+
+    rows: pl.DataFrame
+    eligible: int
+    target: F32 | None
+    counts: dict[str, Any]
+
+
+def _picked(
+    source: PoolCandidates, method: str, params: dict[str, Any], budget: Budget, seed: int, given: Constraints
+) -> _Picked:
+    """Choose rows, or rows and then crops of them."""
+    made = make(method, **params)
+    patches = made if isinstance(made, OptiDelPatches) else None
+    by, settings = ("optidel", patches.of_images()) if patches else (method, params)
+    data, lacking = source.filled(by, settings)
+    places = replace(given, keep=source.places(given.keep, must=True), drop=source.places(given.drop, must=False))
+    columns = {name: source.column(name) for name in sorted(given.columns())}
+    sizes = source.table["size"].to_numpy().astype(np.int64)
+    eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    tiles = tiles_of(budget, eligible, given) if patches else 0
+    amount = min(eligible, tiles * patches.images) if patches else budget
+    chosen = select_among(data, lacking, by, amount, sizes, seed, settings, places, columns)
+    if patches is None:
+        rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, params))
+        return _Picked(rows, eligible, data.target, {})
+    assert data.x is not None  # optidel needs them
+    crops = choose_crops(source, data.x, chosen.index, patches, tiles, seed)
+    rows = _manifest_rows(source.table, crops.chosen, crops.columns)
+    return _Picked(rows, eligible, data.target, {"crops": crops.counts})
 
 
 def _at(rows: Sequence[int], n: int) -> B1:
@@ -139,7 +174,7 @@ def _origin(pool: Pool) -> dict[str, Any]:
     }
 
 
-def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32]) -> pl.DataFrame:
+def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32 | I64]) -> pl.DataFrame:
     """Return the chosen rows in rank order with the manifest's columns, then the scores that have values."""
     chance = chosen.probability
     column: dict[str, F32 | I64] = {

@@ -153,8 +153,12 @@ def _described(name: str, row: Entry) -> list[str]:
     needs = ", ".join(f"`{need}`" for need in row.needs) or "nothing"
     known = parameters(kind).values()
     given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in known]
-    forms = {("stream",): "Decides online. ", ("stream", "subset"): "Decides online, and chooses. "}.get(row.kind, "")
-    nested = "" if "subset" not in row.kind else "Nested. " if row.nested else "Not nested. "
+    forms = {
+        ("stream",): "Decides online. ",
+        ("stream", "subset"): "Decides online, and chooses. ",
+        ("pool",): "Chooses from a pool only. ",
+    }.get(row.kind, "")
+    nested = "" if row.kind == ("stream",) else "Nested. " if row.nested else "Not nested. "
     drawn = "Draws at random. " if row.draws else ""
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
     lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}{drawn}Needs {needs}. {row.paper}."]

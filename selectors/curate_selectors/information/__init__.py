@@ -13,6 +13,14 @@ METHODS: dict[str, Entry] = {
         "The most diverse rows behind a noise gate, in a window of hardness that budget and epochs set.",
         nested=False,
     ),
+    "optidel-patches": Entry(
+        "curate_selectors.information.patches:OptiDelPatches",
+        ("pool",),
+        ("images", "embeddings", "score:pvi_{view}", "score:s1_{view}"),
+        "after arXiv:2408.07107",
+        "The hardest crops of what optidel chooses, four to a tile, as boxes in the manifest.",
+        nested=False,
+    ),
     "ivs": Entry(
         "curate_selectors.information.ivs:SetInformation",
         ("subset",),
