@@ -126,8 +126,11 @@ def score(
     answer(dataclasses.asdict(done), as_json, _scored)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """Return KEY and VALUE of KEY=VALUE; numbers and true/false are what they look like, all else is text."""
+def _setting(text: str, lists: bool = False) -> tuple[str, Any]:
+    """Return KEY and VALUE of KEY=VALUE; numbers, true/false and, if so asked, lists are what they look like in JSON.
+
+    All else is text.
+    """
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise UsageError(f"--set {text!r} is not understood; write KEY=VALUE")
@@ -135,7 +138,8 @@ def _setting(text: str) -> tuple[str, Any]:
         parsed = json.loads(value)
     except ValueError:
         return key, value
-    return key, value if isinstance(parsed, (dict, list)) or parsed is None else parsed
+    read = isinstance(parsed, (str, int, float)) or (lists and isinstance(parsed, list))
+    return key, parsed if read else value
 
 
 def _scored(done: dict[str, Any]) -> Iterator[Table]:
@@ -153,10 +157,10 @@ def select(
     seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
     source: Annotated[
-        str, typer.Option("--from", help="Choose among `admitted` rows or `all` decodable ones.")
+        str, typer.Option("--from", help="`admitted` rows, or `all` with an embedding; evaluation leaks never.")
     ] = "admitted",
     params: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter of the method, KEY=VALUE. Repeatable.")
+        list[str] | None, typer.Option("--set", help="A parameter of the method, KEY=VALUE, or KEY=[1,2]. Repeatable.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Samples like those that are wanted: a pool, or an .npy file of embeddings.")
@@ -187,7 +191,7 @@ def select(
     if least or most:
         given["constraint"] = [*base.select.constraint, *quota_tables(least or [], most or [])]
     other = method not in (None, base.select.method)  # a recipe's parameters are those of its own method
-    given["params"] = ({} if other else base.select.params) | dict(_setting(text) for text in params or [])
+    given["params"] = ({} if other else base.select.params) | dict(_setting(text, lists=True) for text in params or [])
     chosen = base.replace({"select": {key: value for key, value in given.items() if value is not None}})
     done = select_from_pool(pool, out, candidates=source, **settings(chosen.select))
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.engine.guard import REASON as EVAL_LEAK
 from curate.errors import UsageError
 from curate.pool import VIEWS, Pool, table_schema
+from curate.pool.takedown import MARK as FORGOTTEN
 from curate.scores.pools import pool_rows
 from curate.scores.registry import make_score
 from curate.scores.rows import Rows
@@ -22,6 +24,7 @@ from curate_kernels.arrays import B1, F32
 from curate_selectors.types import Candidates
 
 _GAINS = ("gain", "gain_arrival")  # a row that the online rule did not measure gained nothing
+_NEVER = (EVAL_LEAK, FORGOTTEN)  # no training on a test, nor on what was taken down
 _FIELDS = ("embeddings", "text", "captions", "labels", "groups", "target")
 
 
@@ -29,7 +32,7 @@ class PoolCandidates:
     """The candidates of a pool, by uid, with what a method may need of them."""
 
     def __init__(self, pool: Pool, candidates: str, target: str | Path | None) -> None:
-        where = {"admitted": "decision = 'admit'", "all": "embedded"}.get(candidates)
+        where = {"admitted": "decision = 'admit'", "all": f"embedded AND reason NOT IN {_NEVER}"}.get(candidates)
         if where is None:
             raise UsageError(f"candidates are {candidates!r}; they must be 'admitted' or 'all'")
         self.pool, self.where, self.target = pool, where, target

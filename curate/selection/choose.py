@@ -12,7 +12,7 @@ from curate.errors import UsageError
 from curate.selection.accept import Plan
 from curate.selection.budgets import Amount
 from curate.selection.constraints import Limits
-from curate.selection.feasible import check_feasible
+from curate.selection.feasible import check_feasible, least_rows
 from curate.selection.feasible import take as take_ranked
 from curate_kernels.arrays import F32, I64
 from curate_selectors.protocols import SubsetSelector
@@ -41,19 +41,22 @@ def choose(
     if seed < 0:
         raise UsageError(f"the seed is {seed}; it must be 0 or more")
     selector: SubsetSelector = make(method, **(params or {}))
+    draws = entry(method).draws_as(selector)
 
     def rank(count: int) -> Selection:
         return selector.select(data, count, seed)
 
     def take(count: int) -> Selection:
-        return rank(count) if limits is None else constrained(rank, data.n, count, limits)
+        return rank(count) if limits is None else constrained(rank, data.n, count, limits, draws)
 
     if amount.bytes is None:
         return take(amount.rows or 0)
     if sizes is None:
         raise UsageError("a budget in bytes needs sizes= (stored bytes of each candidate)")
-    if limits is None and entry(method).nested:
-        return _prefix(rank, sizes, amount.bytes)
+    if limits is None and entry(method).nested_as(selector):
+        chosen = _prefix(rank, sizes, amount.bytes)
+        if int(sizes[chosen.index].sum()) <= amount.bytes:  # always so, unless a method says wrongly that it is nested
+            return chosen
     least = 0 if limits is None else least_rows(limits, data.n)
     return _bisected(take, sizes, amount.bytes, least)
 
@@ -75,7 +78,10 @@ def _bisected(take: Rank, sizes: I64, budget: int, least: int) -> Selection:
     chosen = take(least)
     over = int(sizes[chosen.index].sum()) - budget
     if over > 0:
-        raise UsageError(f"the constraints ask for {least} rows, which take {over} bytes more than the budget {budget}")
+        raise UsageError(
+            f"the constraints ask for {least} rows, which take {over} bytes more than the budget {budget} as the method"
+            " ranks them; give more bytes, or lower the minima"
+        )
     fits, beyond = least, max(least, _most(sizes, budget)) + 1
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
@@ -91,14 +97,7 @@ def _bisected(take: Rank, sizes: I64, budget: int, least: int) -> Selection:
     return chosen
 
 
-def least_rows(limits: Limits, n: int) -> int:
-    """Return a number of rows below which minima and what must be kept cannot be met."""
-    plan = Plan(limits, n, n)
-    kept = plan.start()
-    return n - kept.left + max(kept.missing, default=0)
-
-
-def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
+def constrained(rank: Rank, n: int, count: int, limits: Limits, draws: bool = False) -> Selection:
     """Return the first selection of `count` rows in a method's ranking that meets the constraints.
 
     What must be kept comes first, then the ranking's rows in its order: a row is taken where what is taken so far can
@@ -107,16 +106,17 @@ def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
     for the smaller one. With whole groups there may be fewer rows than `count`: the first group that does not fit ends
     the selection, but for what minima ask for.
 
+    draws: the method takes rows by chance, so that a row's probability under constraints follows from no known rule
+
     Raises UsageError, saying which constraints cannot be met and by how much.
     """
     plan = Plan(limits, n, count)
     check_feasible(plan)
     order = np.zeros(0, dtype=np.int64)
     gain, weight = np.full(n, np.nan, dtype=np.float32), np.ones(n, dtype=np.float32)
-    part, drawn = min(n, count), False
+    part = min(n, count)
     while True:
         chosen = rank(part)
-        drawn = drawn or bool((chosen.probability < 1).any())
         new = ~np.isin(chosen.index, order, assume_unique=True)
         order = np.concatenate([order, chosen.index[new]])
         gain[chosen.index[new]], weight[chosen.index[new]] = chosen.gain[new], chosen.weight[new]
@@ -129,12 +129,12 @@ def constrained(rank: Rank, n: int, count: int, limits: Limits) -> Selection:
             break
         part = min(n, 2 * part + 1)
     rows = plan.rows(taken)
-    return Selection(rows, gain[rows], weight[rows], _probability(rows, limits, drawn))
+    return Selection(rows, gain[rows], weight[rows], _probability(rows, n, limits, draws))
 
 
-def _probability(rows: I64, limits: Limits, drawn: bool) -> F32:
+def _probability(rows: I64, n: int, limits: Limits, draws: bool) -> F32:
     """Return the chance of each row: NaN where a method draws and constraints move its draws by no known rule."""
-    chance = np.full(rows.size, np.nan if drawn else 1.0, dtype=np.float32)
+    chance = np.full(rows.size, np.nan if draws and rows.size < n else 1.0, dtype=np.float32)
     chance[np.isin(rows, limits.keep)] = 1.0
     return chance
 

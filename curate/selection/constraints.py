@@ -17,7 +17,8 @@ from curate_kernels.arrays import I64
 class Quota:
     """At least `min` and at most `max` rows of each value of a column, or of one value.
 
-    A quota that names a value replaces the column's general one for it. Rows without a value are in no quota.
+    A quota that names a value replaces the column's general one for it, but not what a group rule allows. Rows without
+    a value are in no quota.
     """
 
     column: str
@@ -108,7 +109,10 @@ class Limits:
 
 
 def limits_of(given: Constraints, columns: Mapping[str, Sequence[Any]], n: int, keep: I64) -> Limits:
-    """Return the constraints on n candidates with these columns; `keep` are rows that must be in."""
+    """Return the constraints on n candidates with these columns; `keep` are rows that must be in.
+
+    Raises UsageError where the quotas of one value contradict each other or the group rule.
+    """
     bounds: list[Bound] = []
     of: list[I64] = []
     by_column: dict[str, list[Quota]] = {}
@@ -116,7 +120,8 @@ def limits_of(given: Constraints, columns: Mapping[str, Sequence[Any]], n: int, 
         by_column.setdefault(quota.column, []).append(quota)
     for column, quotas in by_column.items():
         values = [text_of(value) for value in columns[column]]
-        found = _bounds(column, quotas, sorted({value for value in values if value is not None}))
+        most = given.at_most() if column == given.group else 0
+        found = _bounds(column, quotas, most, sorted({value for value in values if value is not None}))
         number = {bound.value: len(bounds) + i for i, bound in enumerate(found)}
         of.append(np.array([-1 if value is None else number.get(value, -1) for value in values], dtype=np.int64))
         bounds += found
@@ -130,7 +135,8 @@ def text_of(value: Any) -> str | None:
     return None if value is None or value != value else str(value)  # noqa: PLR0124 (NaN: nothing there)
 
 
-def _bounds(column: str, quotas: list[Quota], values: list[str]) -> list[Bound]:
+def _bounds(column: str, quotas: list[Quota], at_most: int, values: list[str]) -> list[Bound]:
+    """Return the bounds of one column's values; at_most: the group rule's, 0 for none, which no quota lifts."""
     general = [quota for quota in quotas if quota.value is None]
     named: dict[str, list[Quota]] = {}
     for quota in quotas:
@@ -140,7 +146,13 @@ def _bounds(column: str, quotas: list[Quota], values: list[str]) -> list[Bound]:
     for value in sorted({*named, *values}):
         mine = named.get(value, general)
         low = max((quota.min for quota in mine), default=0)
-        high = min((quota.max for quota in mine if quota.max is not None), default=-1)
+        highs = [quota.max for quota in mine if quota.max is not None] + ([at_most] if at_most else [])
+        high = min(highs, default=-1)
+        if 0 <= high < low:
+            raise UsageError(
+                f"no selection meets the constraints: {column} {value!r} needs at least {low} rows and may have at most"
+                f" {high}; lower the minimum, or raise the maximum or the group rule"
+            )
         if low or high >= 0:
             found.append(Bound(column, value, low, high))
     return found

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array, hstack, identity
 
 from curate.errors import UsageError
 from curate.selection.accept import Plan, Taken
+from curate.selection.constraints import Limits
 from curate_kernels.arrays import F64, I64
 
 _FEW = 500  # kinds; a program over as many takes milliseconds
@@ -24,6 +25,27 @@ def check_feasible(plan: Plan) -> None:
             problems = _least_breach(plan, have, at)
     if problems:
         raise UsageError("no selection meets the constraints: " + "; ".join(problems))
+
+
+def least_rows(limits: Limits, n: int) -> int:
+    """Return the fewest rows of a selection from n candidates that meets the constraints.
+
+    Raises UsageError, as `check_feasible`, where no selection of any size meets them.
+    """
+    plan = Plan(limits, n, n)
+    plan.exact = False  # any number of rows will do
+    check_feasible(plan)
+    have = np.bincount(plan.kind, minlength=len(plan.kinds)).astype(np.int64)
+    rows, low, high = _program(plan)
+    size = np.array([kind.size for kind in plan.kinds], dtype=np.float64)
+    found = milp(
+        size,
+        integrality=np.ones(size.size),
+        bounds=Bounds(kept_kinds(plan, plan.start()), have),
+        constraints=LinearConstraint(rows, low, high),
+    )
+    least: int = round(found.fun)
+    return least
 
 
 def _obvious(plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from curate.scores.table import SCORES
 from curate_selectors.registry import entry, make
 
 _SCORE = "score:"
+_ELSE = " else "
 _GIVE = {
     "embeddings": "give x",
     "images": "it reads images where they lie: `curate select POOL`, curate.select_from_pool",
@@ -23,18 +24,28 @@ _GIVE = {
 
 
 def needs_of(method: str, params: dict[str, Any]) -> tuple[str, ...]:
-    """Return what a method with these parameters needs; `{PARAMETER}` in its entry is that parameter's value."""
+    """Return what a method with these parameters needs; `{PARAMETER}` in its entry is that parameter's value.
+
+    What follows `else` stands in for a default only, so with another value of the parameter it is left out.
+    """
     row = entry(method)
     if not any("{" in need for need in row.needs):
         return row.needs
     made = make(method, **params)
     values = {f.name: getattr(made, f.name) for f in fields(made)}
-    needs = (need.format_map(values) for need in row.needs)
+    usual = {f.name: f.default for f in fields(made)}
+    needs = []
+    for need in row.needs:
+        first, _, _ = need.partition(_ELSE)
+        stands = first.format_map(usual) == first.format_map(values)
+        needs.append((need if stands else first).format_map(values))
     return tuple(need for need in needs if need != _SCORE)  # a parameter may name none
 
 
 def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> set[str]:
     """Return the words of `needs` that the method can read, one of each need: those at hand first, else computed.
+
+    Of `a else b` b is looked at only where a can be neither read nor computed.
 
     at_hand: tells whether a word is there, and reads it then
     compute: makes the score of a `score:NAME` word, or raises UsageError
@@ -48,20 +59,20 @@ def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], comp
 
 
 def _met(method: str, need: str, at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> str:
-    words = need.split(" or ")
-    for word in words:
-        if at_hand(word):
-            return word
     reasons = []
-    for word in words:
-        try:
-            if word.startswith(_SCORE):
-                compute(word)
+    for words in (part.split(" or ") for part in need.split(_ELSE)):
+        for word in words:
+            if at_hand(word):
                 return word
-        except UsageError as error:
-            reasons.append(f"{word} cannot be computed: {error}")
-        else:
-            reasons.append(_GIVE.get(word, f"give scores={{{word!r}: …}}"))
+        for word in words:
+            try:
+                if word.startswith(_SCORE):
+                    compute(word)
+                    return word
+            except UsageError as error:
+                reasons.append(f"{word} cannot be computed: {error}")
+            else:
+                reasons.append(_GIVE.get(word, f"give scores={{{word!r}: …}}"))
     raise UsageError(f"method {method!r} needs {need}: {'; or '.join(reasons)}")
 
 

@@ -24,7 +24,7 @@ from curate.selection.epochs import two_phase
 from curate.selection.patches import choose_crops, tiles_of
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.information.patches import OptiDelPatches
-from curate_selectors.registry import entry, make
+from curate_selectors.registry import entry, make, parameters
 from curate_selectors.types import Selection
 
 _SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label", "s1_label", "pvi_label")
@@ -60,8 +60,9 @@ def select_from_pool(
 ) -> Selected:
     """Choose among a pool's admitted rows and write a manifest.
 
-    candidates: `admitted`, or `all` for every row that has an embedding, refused ones too. A row that lacks a score
-        which the method needs is none. params: fields of the method's dataclass.
+    candidates: `admitted`, or `all` for every row that has an embedding, refused ones too, but none that was refused as
+        too near an evaluation set (`eval_leak`) or taken down. A row that lacks a score which the method needs is none.
+    params: fields of the method's dataclass.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
 
@@ -76,19 +77,20 @@ def select_from_pool(
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
     source = PoolCandidates(pool, candidates, target)
     picked = _picked(source, method, chosen_by, budget, seed, given)
-    rows, nested = picked.rows, entry(method).nested and given.nested()
+    made = make(method, **chosen_by)
+    rows, nested = picked.rows, entry(method).nested_as(made) and given.nested()
     choice = {
         "method": method,
         "budget": str(budget),
         "seed": seed,
-        "params": {k: _told(v) for k, v in asdict(make(method, **chosen_by)).items()},
+        "params": {name: _told(getattr(made, name)) for name in parameters(type(made))},
         **_kept_to(given, None if target is None else picked.target),
     }
     info = {
         **choice,
         "nested": nested,
         "candidates": {"kind": candidates, "rows": picked.eligible, "digest": digest(source.table["uid"].to_list())},
-        "select_digest": digest(choice),
+        "select_digest": digest({**choice, "from": candidates}),
         **picked.counts,
         **_origin(pool),
     }

@@ -9,6 +9,7 @@ name, and more: embeddings, captions and theirs, labels, groups, a target set, s
 
 from __future__ import annotations
 
+import re
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ def candidates(x: F32, made: Any, entry: Entry) -> Candidates:
 def score_names(made: Any, entry: Entry) -> list[str]:
     """Return the names of the scores that a method's entry names, with `{PARAMETER}` as the method has it."""
     values = {f.name: getattr(made, f.name) for f in fields(made)} if is_dataclass(made) else {}
-    words = [word.format_map(values) for need in entry.needs for word in need.split(" or ")]
+    words = [word.format_map(values) for need in entry.needs for word in re.split(" or | else ", need)]
     # What is read where it is at hand (`?`), and `gain`, which the online rule measures, a method can do without.
     scores = {word for word in words if word.startswith("score:") and not word.endswith("?")}
     return sorted({word.removeprefix("score:") for word in scores} - {""})
@@ -116,7 +117,7 @@ def check_ties(make: Make, entry: Entry) -> None:
     half = _data(make, entry, _rows(12))
     twice = among(half, np.repeat(np.arange(12), 2))
     runs = [make().select(twice, 24, seed).index.tolist() for seed in range(3)]
-    if runs[0] == runs[1] == runs[2] and entry.nested:
+    if runs[0] == runs[1] == runs[2] and entry.nested_as(make()):
         place = np.argsort(runs[0])
         _require(bool((place[0::2] < place[1::2]).all()), "of equal rows the lowest comes first")
 
@@ -163,15 +164,22 @@ def check_repeatable(make: Make, entry: Entry) -> None:
 
 
 def check_nested(make: Make, entry: Entry) -> None:
-    """A smaller selection is a prefix of a larger one, where the entry says that the method is nested."""
-    if not entry.nested:
+    """A smaller selection is a prefix of a larger one, weights too, where entry or method says that it is nested."""
+    if not entry.nested_as(make()):
         return
     data = _data(make, entry, _rows(300, seed=1))
-    large = make().select(data, 120, 5).index
+    large = make().select(data, 120, 5)
     for count in (1, 10, 119):
-        _require(
-            bool(np.array_equal(make().select(data, count, 5).index, large[:count])), f"{count} picks are a prefix"
-        )
+        small = make().select(data, count, 5)
+        _require(bool(np.array_equal(small.index, large.index[:count])), f"{count} picks are a prefix")
+        _require(bool(np.array_equal(small.weight, large.weight[:count])), f"weights of {count} picks are a prefix")
+
+
+def check_draws(make: Make, entry: Entry) -> None:
+    """What is not certain is told by a method that is known to draw: entry or method says so."""
+    data = _data(make, entry, _rows(60, seed=4))
+    certain = all(bool((make().select(data, count, 2).probability == 1).all()) for count in (10, 30, 50))
+    _require(certain or entry.draws_as(make()), "only a method that draws has probabilities below 1")
 
 
 def check_refusals(make: Make, entry: Entry) -> None:
@@ -240,4 +248,4 @@ def check_memory(make: Make, entry: Entry) -> None:
 def subset_checks() -> Iterator[Check]:
     """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
     yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
-    yield from (check_refusals, check_threads, check_memory)
+    yield from (check_draws, check_refusals, check_threads, check_memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +14,14 @@ class Entry:
     needs: fields of `Candidates` (`embeddings` for x, `text`, `captions`, `labels`, `groups`, `target`); `images` for
         the files of a pool's rows; `score:NAME` for `scores["NAME"]`: NAME is a column of `curate methods --scores`,
         or a score, whose columns are then all there and whose first one has the score's name too; `{PARAMETER}` is what
-        a parameter says, and `score:` of an empty one is no need; `a or b` where either will do; `a?` is read where it
-        is at hand, and rows that lack it stay candidates
-    nested: with the same seed a smaller selection is a prefix of a larger one
+        a parameter says, and `score:` of an empty one is no need; `a or b` where either will do, what is at hand before
+        what is computed; `a else b` where b will do, but only if a cannot be computed and names no other parameter than
+        the default; `a?` is read where it is at hand, and rows that lack it stay candidates
+    nested: with the same seed a smaller selection is a prefix of a larger one, weights and all
+    draws: rows are taken by chance, and their probabilities are told
+
+    Where either depends on parameters, the class has a property of the same name and the entry says what holds with
+    the defaults.
     """
 
     target: str
@@ -25,3 +30,12 @@ class Entry:
     paper: str
     summary: str
     nested: bool = True
+    draws: bool = False
+
+    def nested_as(self, made: Any) -> bool:
+        """Tell whether a method made with its parameters is nested."""
+        return bool(getattr(made, "nested", self.nested))
+
+    def draws_as(self, made: Any) -> bool:
+        """Tell whether a method made with its parameters draws."""
+        return bool(getattr(made, "draws", self.draws))

@@ -9,7 +9,7 @@ A gain frozen at arrival favours early samples; `InfoGrowth` corrects that (`dri
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,7 +33,6 @@ class InfoGrowth:
     k: neighbours in the gain; epsilon, epsilon_text: near-duplicate distance (1 - cosine) of images and of captions
     epsilon_alike: that of images whose perceptual hashes are near
     quantile: gains at or above this quantile get weight 1
-    bar: (least, top): a batch's row enters where log(min(gain, top)) + luck reaches least
     """
 
     k: int = 4
@@ -41,11 +40,14 @@ class InfoGrowth:
     epsilon_text: float = 0.0
     epsilon_alike: float = 0.0
     quantile: float = 0.99
-    bar: tuple[float, float] = (-np.inf, np.inf)
+    # (least, top): a batch's row enters where log(min(gain, top)) + luck reaches least. Of bounded pools: the engine's.
+    bar: tuple[float, float] = field(default=(-np.inf, np.inf), metadata={"internal": True})
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise SelectorError(f"k is {self.k}; it must be at least 1")
+        if not 0 < self.quantile <= 1:
+            raise SelectorError(f"quantile is {self.quantile}; it must lie in (0, 1]")
 
     def decide(self, batch: Batch) -> Decision:
         """Admit each row that is free and duplicates nothing; peak memory O(b²)."""

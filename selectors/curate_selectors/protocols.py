@@ -21,7 +21,7 @@ class SubsetSelector(Protocol):
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` picks, best first (0 ≤ count ≤ n); the same input and seed give the same picks.
 
-        With the same seed a smaller count is a prefix of a larger one, unless the method's entry says that it is not
-        nested. Ties go to the lowest index.
+        With the same seed a smaller count is a prefix of a larger one, unless the method's entry, or a property
+        `nested` of its own, says that it is not nested. Ties go to the lowest index.
         """
         ...

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import MISSING, fields
+import re
+from dataclasses import MISSING, Field, fields
 from importlib.metadata import EntryPoint, entry_points
 from numbers import Integral, Real
 from typing import Any
@@ -77,15 +78,20 @@ def kind_of(row: Entry) -> Any:
     return getattr(importlib.import_module(module), cls)
 
 
+def parameters(kind: Any) -> dict[str, Field[Any]]:
+    """Return the parameters of a method's class, which a user may set: fields whose metadata has no `internal`."""
+    return {f.name: f for f in fields(kind) if f.init and not f.metadata.get("internal")}
+
+
 def make(name: str, **params: Any) -> Any:
-    """Return a method with its parameters (the fields of its dataclass), defaults where none are given.
+    """Return a method with its parameters (`parameters` of its dataclass), defaults where none are given.
 
     Raises:
         UnknownSelectorError: there is no such method.
         SelectorError: it has no such parameter, needs one that is missing, or takes another type.
     """
     kind = kind_of(entry(name))
-    known = {f.name: f for f in fields(kind) if f.init}
+    known = parameters(kind)
     unknown = sorted(set(params) - set(known))
     if unknown:
         raise SelectorError(f"{name!r} has no parameter {', '.join(unknown)}; it has: {', '.join(known) or 'none'}")
@@ -96,7 +102,10 @@ def make(name: str, **params: Any) -> Any:
 
 
 def _typed(what: str, kind: Any, value: Any) -> Any:
-    """Return a parameter's value as its field's type says (int, float, bool, str). Raises SelectorError otherwise."""
+    """Return a parameter's value as its field's type says: int, float, bool, str, or a tuple of any number of these.
+
+    Raises SelectorError otherwise.
+    """
     number = isinstance(value, Real) and not isinstance(value, bool)
     fits = {
         "int": number and isinstance(value, Integral),
@@ -104,7 +113,11 @@ def _typed(what: str, kind: Any, value: Any) -> Any:
         "bool": isinstance(value, bool),
         "str": isinstance(value, str),
     }
-    kind = kind if isinstance(kind, str) else kind.__name__
+    kind = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    if several := re.fullmatch(r"tuple\[(\w+), \.\.\.\]", kind):
+        if not isinstance(value, (list, tuple)):
+            raise SelectorError(f"{what} is {value!r}; it must be a list, such as [10, 3]")
+        return tuple(_typed(f"{what}, entry {i},", several[1], part) for i, part in enumerate(value, 1))
     if kind not in fits:
         return value
     if not fits[kind]:
@@ -138,15 +151,17 @@ def _described(name: str, row: Entry) -> list[str]:
     """Return the lines of one method."""
     kind = kind_of(row)
     needs = ", ".join(f"`{need}`" for need in row.needs) or "nothing"
-    given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in fields(kind) if f.init]
+    known = parameters(kind).values()
+    given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in known]
     forms = {
         ("stream",): "Decides online. ",
         ("stream", "subset"): "Decides online, and chooses. ",
         ("pool",): "Chooses from a pool only. ",
     }.get(row.kind, "")
     nested = "" if row.kind == ("stream",) else "Nested. " if row.nested else "Not nested. "
+    drawn = "Draws at random. " if row.draws else ""
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
-    lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}Needs {needs}. {row.paper}."]
+    lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}{drawn}Needs {needs}. {row.paper}."]
     return [*lines, "", f"Parameters: {', '.join(given) or 'none'}.", "", told]
 
 

@@ -188,6 +188,21 @@ def test_a_score_may_be_named_by_its_own_name_or_by_a_column() -> None:
     assert by_name.index.tolist() == by_column.index.tolist()  # the first column of `probe`
 
 
+@pytest.mark.parametrize("method", ["ccs", "dual", "d2"])
+def test_a_named_score_is_computed_and_embeddings_stand_in_for_the_default_only(method: str) -> None:
+    x, labels = rows(60), ["abc"[i % 3] for i in range(60)]
+    scores = curate.score(x, "probe", labels=labels)
+
+    def index(**options: object) -> list[int]:
+        return curate.select(x, method=method, budget=9, **options).index.tolist()
+
+    assert index(labels=labels, score="margin") == index(score="margin", scores={"margin": scores["margin"]})
+    assert index(labels=labels) == index(scores={"el2n": scores["el2n"]})
+    assert len({tuple(index()), tuple(index(labels=labels)), tuple(index(labels=labels, score="margin"))}) == 3
+    with pytest.raises(UsageError, match="score:margin cannot be computed: this score needs labels"):
+        index(score="margin")
+
+
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [

@@ -12,6 +12,7 @@ from curate_kernels.arrays import unit_rows
 from curate_selectors.checks import Check, Make, candidates, subset_checks
 from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError
+from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.registry import METHODS, entry, make, methods_reference
 from curate_selectors.types import Candidates, Selection
@@ -127,6 +128,7 @@ def picked(index: np.ndarray) -> Selection:
         ("check_purity", Normalises),
         ("check_repeatable", Unseeded),
         ("check_nested", SortsItsPicks),
+        ("check_draws", Random),
         ("check_refusals", AcceptsAnyCount),
         ("check_refusals", ReadsNaN),
         ("check_refusals", ReadsScoresWithInfinity),
@@ -245,6 +247,36 @@ def test_a_method_that_cannot_be_loaded_is_named(plugin: None, tmp_path: Path) -
         points.write_text(f"[curate.selectors]\nbrightest = {value}\n")
         with pytest.raises(SelectorError, match=f"'brightest'.*{message}"):
             make("brightest")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("infogrowth", {"quantile": 0.0}, "quantile is 0.0"),
+        ("infogrowth", {"quantile": 2}, "quantile is 2.0"),
+        ("infogrowth-reference", {"quantile": 2}, "quantile is 2.0"),
+        ("infogrowth", {"bar": (0.0, 1.0)}, "no parameter bar; it has: k, .*quantile$"),
+        ("kcenter", {"block": 0}, "block is 0"),
+        ("semdedup", {"clusters": -1}, "clusters is -1"),
+        ("d4", {"clusters": -1}, "clusters is -1"),
+        ("prototypes", {"clusters": -1}, "clusters is -1"),
+        ("hierarchical", {"levels": "[10,3]"}, r"levels of 'hierarchical' is '\[10,3\]'; it must be a list"),
+        ("hierarchical", {"levels": [10, 2.5]}, "levels of 'hierarchical', entry 2, is 2.5; it must be a whole number"),
+        ("metaclip", {"entries": ["a", 3]}, "entries of 'metaclip', entry 2, is 3; it must be text"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused(method: str, params: dict[str, object], message: str) -> None:
+    with pytest.raises(SelectorError, match=message):
+        make(method, **params)
+
+
+def test_lists_are_tuples_of_what_the_field_says() -> None:
+    assert make("hierarchical", levels=[10, 3]).levels == (10, 3)
+
+
+def test_what_the_engine_alone_sets_is_no_parameter() -> None:
+    assert InfoGrowth(bar=(0.0, 1.0)).bar == (0.0, 1.0)
+    assert "bar" not in methods_reference().partition("### infogrowth\n")[2].partition("### infogrowth-reference")[0]
 
 
 @pytest.mark.parametrize(

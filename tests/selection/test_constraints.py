@@ -191,6 +191,26 @@ def test_a_quota_that_names_a_value_replaces_the_general_one() -> None:
     assert take(list(range(6)), 4, given, {"label": list("aaaabb")}) == [0, 1, 2, 4]
 
 
+def test_no_quota_lifts_what_a_group_rule_allows() -> None:
+    patient = {"patient": ["p"] * 5 + ["q"] * 5}
+    for quota in (Quota("patient", min=1, value="p"), Quota("patient", max=4, value="p"), Quota("patient", max=4)):
+        given = Constraints((quota,), group="patient", group_rule="at-most:2")
+        assert take(list(range(10)), 4, given, patient) == [0, 1, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (Constraints((Quota("patient", min=3), Quota("patient", max=2))), "p"),
+        (Constraints((Quota("patient", min=3, value="q"), Quota("patient", max=2, value="q"))), "q"),
+        (Constraints((Quota("patient", min=3, value="q"),), group="patient", group_rule="at-most:2"), "q"),
+    ],
+)
+def test_bounds_of_one_value_that_contradict_each_other_are_named(given: Constraints, value: str) -> None:
+    with pytest.raises(UsageError, match=f"patient '{value}' needs at least 3 rows and may have at most 2"):
+        take(list(range(10)), 4, given, {"patient": ["p"] * 5 + ["q"] * 5})
+
+
 def test_minima_are_reserved_for_as_late_as_possible() -> None:
     given = Constraints((Quota("label", min=2, value="b"),))
     assert take([0, 1, 2, 3, 4, 5], 4, given, {"label": list("aaabab")}) == [0, 1, 3, 5]
@@ -304,10 +324,58 @@ def test_bytes_are_never_exceeded_under_constraints(sizes: list[int], most: int)
         assert sum(sizes[i] for i in more.index) > most
 
 
+@pytest.mark.parametrize(
+    ("given", "columns", "budget", "most"),
+    [
+        # five rows of each of two columns that never meet
+        (
+            Constraints((Quota("a", 5, value="x"), Quota("b", 5, value="y"))),
+            ("x" + "." * 9, "y".rjust(6, ".") + "." * 4),
+            12,
+            12,
+        ),
+        # the one patient with a row of `x` has ten rows
+        (
+            Constraints((Quota("a", 1, value="x"),), group="b"),
+            ("." * 59 + "x", "".join(c * 10 for c in "pqrstu")),
+            25,
+            20,
+        ),
+    ],
+)
+def test_bytes_suffice_though_the_fewest_rows_are_more_than_the_sums_say(
+    given: Constraints, columns: tuple[str, str], budget: int, most: int
+) -> None:
+    data = {name: list((text * 6)[:60]) for name, text in zip("ab", columns, strict=True)}
+    options = {"sizes": [10] * 60, "columns": data, "constraints": given}
+    assert curate.select(None, method="random", budget=f"{10 * budget}B", **options).index.size == most
+    with pytest.raises(UsageError, match="ask for 10 rows, which take 10 bytes more than the budget 90"):
+        curate.select(None, method="random", budget="90B", **options)
+
+
 def test_bytes_that_the_constraints_exceed_are_named() -> None:
     given = Constraints((Quota("label", 3),))
     with pytest.raises(UsageError, match="ask for 6 rows, which take 10 bytes more than the budget 50"):
         curate.select(rows(8), budget="50B", sizes=[10] * 8, labels=["a", "b"] * 4, constraints=given)
+
+
+@given(cases(2), st.lists(st.sampled_from(["p", "q", None]), min_size=8, max_size=8), st.integers(0, 8))
+def test_bytes_suffice_wherever_a_selection_fits_into_them(case: tuple, groups: list[str | None], most: int) -> None:
+    order, _, bounded, data = case
+    n = len(order)
+    for group in ("", "patient"):
+        bound = Constraints(bounded.quotas, keep=bounded.keep, group=group)
+        columns = {**data, "patient": groups[:n]}
+        counts = range(1) if group else range(min(most, n) + 1)  # whole groups: a budget of n allows every size
+        sets = [rows for count in counts for rows in feasible(n, n if group else count, bound, columns)]
+        options = {"budget": f"{10 * most}B", "sizes": [10] * n, "columns": columns, "constraints": bound}
+        if any(len(rows) <= most for rows in sets):
+            index = curate.select(None, method="random", **options).index
+            assert set(index.tolist()) in sets
+            assert index.size <= most
+        else:
+            with pytest.raises(UsageError):
+                curate.select(None, method="random", **options)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from pictures import SHAPES, jpeg, picture, write_folder
 
 import curate
+from curate.cli.commands import _setting
 from curate.errors import RecipeError, UsageError
 from curate.manifest import manifest_info
 from curate.recipe import Recipe, load_recipe
@@ -93,6 +94,28 @@ def test_a_target_comes_from_a_file_or_a_pool_and_its_digest_is_told(pool: curat
         assert str(tmp_path) not in json.dumps(info)
 
 
+# --- candidates
+
+
+def test_leaks_of_an_evaluation_set_are_never_chosen(tmp_path: Path) -> None:
+    """Six pictures of twelve are in an evaluation set; one duplicates another of the rest."""
+    images = [jpeg(picture(i)[0]) for i in range(12)]
+    source = write_folder(tmp_path / "s", {f"{i:02d}.jpg": image for i, image in enumerate([*images, images[8]])})
+    held_out = write_folder(tmp_path / "e", {f"{i}.jpg": images[i] for i in range(6)})
+    curate.grow(source, tmp_path / "pool", options={"dedup": {"epsilon": 1e-4}}, guard=[str(held_out)])
+    rows = chosen(curate.Pool.open(tmp_path / "pool"), tmp_path / "m", method="random", budget="100%", candidates="all")
+    reasons = rows["reason"].value_counts().sort("reason").rows()
+    assert reasons == [("admitted", 6), ("exact_duplicate", 1)]
+    with pytest.raises(UsageError, match=r"'00\.jpg' must be kept and is no candidate"):
+        chosen(
+            curate.Pool.open(tmp_path / "pool"),
+            tmp_path / "m",
+            budget=2,
+            candidates="all",
+            constraints=Constraints(keep=("00.jpg",)),
+        )
+
+
 # --- constraints
 
 
@@ -144,6 +167,12 @@ def test_nested_is_told_and_holds(pool: curate.Pool, tmp_path: Path) -> None:
     assert curate.read_manifest(large.manifest)["uid"][:9].equals(curate.read_manifest(small.manifest)["uid"])
 
 
+@pytest.mark.parametrize(("method", "params"), [("facility-location", {"parts": 3}), ("craig", {})])
+def test_what_is_not_nested_is_told(pool: curate.Pool, tmp_path: Path, method: str, params: dict[str, int]) -> None:
+    done = curate.select_from_pool(pool, tmp_path, method=method, budget=9, params=params)
+    assert manifest_info(done.manifest)["nested"] is done.nested is False
+
+
 def test_horvitz_thompson_weights_estimate_a_total_without_bias(pool: curate.Pool, tmp_path: Path) -> None:
     total = pool.frame(["size"])["size"].sum()
     estimates = []
@@ -178,12 +207,14 @@ def test_two_selections_give_the_same_bytes_and_another_choice_another_digest(
 ) -> None:
     given = Constraints((Quota("label", max=5),), drop=("01.jpg",))
     infos = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        curate.select_from_pool(pool, tmp_path / name, method="random", budget=9, seed=seed, constraints=given)
+    for name, seed, rows in (("a", 0, "admitted"), ("b", 0, "admitted"), ("c", 1, "admitted"), ("d", 0, "all")):
+        options = {"seed": seed, "candidates": rows, "constraints": given}
+        curate.select_from_pool(pool, tmp_path / name, method="random", budget=9, **options)
         infos.append((tmp_path / name / "manifest.json").read_bytes())
     assert infos[0] == infos[1]
     digests = [json.loads(info)["select_digest"] for info in infos]
-    assert digests[0] == digests[1] != digests[2]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 # --- the recipe
@@ -289,3 +320,10 @@ def test_the_command_line_takes_what_the_recipe_does(pool: curate.Pool, tmp_path
     assert rows["group"].n_unique() == 10
     assert "05.jpg" in rows["key"].to_list()
     assert max(rows["label"].value_counts()["count"]) <= 4
+
+
+def test_the_command_line_takes_lists() -> None:
+    assert _setting("levels=[10,3]", lists=True) == ("levels", [10, 3])
+    assert _setting("levels=[10,3]") == ("levels", "[10,3]")
+    for text, value in (("a=3", 3), ("a=0.5", 0.5), ("a=true", True), ('a="3"', "3"), ("a=x", "x"), ("a=null", "null")):
+        assert _setting(text, lists=True) == ("a", value)

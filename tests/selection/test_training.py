@@ -296,7 +296,8 @@ def test_infobatch_keeps_hard_rows_and_its_sums_are_unbiased() -> None:
 @pytest.mark.parametrize(
     ("method", "settings"),
     [(Grand, {"epochs": 0}), (Grand, {"repeats": 0}), (Forgetting, {"epochs": 0}), (GradMatch, {"ridge": 0.0}),
-     (Glister, {"step": 0}), (Glister, {"rate": 0.0})],
+     (Glister, {"step": 0}), (Glister, {"rate": 0.0}), (Glister, {"epochs": 0}), (Craig, {"epochs": 0}),
+     (GradMatch, {"epochs": -1})],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(method: type, settings: dict[str, float]) -> None:
     with pytest.raises(SelectorError, match=next(iter(settings))):

@@ -13,6 +13,7 @@ METHODS: dict[str, Entry] = {
         ("gain or embeddings", "score:pvi?", "score:pvi_label?"),
         "Qin et al., ECCV 2024, arXiv:2405.18347 (the gain); the composition is ours",
         "Gate, deduplicate, water-fill the classes, draw by information gain. Provisional.",
+        draws=True,
     ),
     "water-fill": Entry(
         f"{_HERE}.water:WaterFill",
@@ -20,6 +21,7 @@ METHODS: dict[str, Entry] = {
         ("{by}", "score:{score}"),
         "Vo et al., 2024, arXiv:2405.15613 (equal shares); Balinski & Young, Fair Representation, 1982 (divisors)",
         "Every class gives equally many, or all that it has; floors, caps, and shares between equal and proportional.",
+        draws=True,
     ),
     "rare-first": Entry(
         f"{_HERE}.water:RareFirst",
@@ -27,6 +29,7 @@ METHODS: dict[str, Entry] = {
         ("{by}", "score:{score}"),
         "baseline",
         "All rows of the rarest class, then of the next.",
+        draws=True,
     ),
     "stratified-random": Entry(
         f"{_HERE}.water:StratifiedRandom",
@@ -34,6 +37,7 @@ METHODS: dict[str, Entry] = {
         ("{by}",),
         "baseline; Neyman 1934, doi:10.2307/2342192 (proportional allocation)",
         "Uniform sampling with each class at its share.",
+        draws=True,
     ),
     "hard-negative": Entry(
         f"{_HERE}.extremes:HardNegative",
@@ -69,5 +73,6 @@ METHODS: dict[str, Entry] = {
         (),
         "baseline",
         "Uniform sampling without replacement: the baseline that every method must beat.",
+        draws=True,
     ),
 }

@@ -36,6 +36,11 @@ class WaterFill:
             told = f"power is {self.power}, floor {self.floor}, cap {self.cap}"
             raise SelectorError(f"{told}; 0 ≤ power ≤ 1 and 0 ≤ floor ≤ cap (or cap 0) are needed")
 
+    @property
+    def draws(self) -> bool:
+        """Tell whether rows are taken by chance."""
+        return not self.score
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the score, 1 for a draw; probability the share of the class taken. O(n)."""
         check_count(data, count)
@@ -75,6 +80,11 @@ class RareFirst:
 
     by: str = "labels"
     score: str = ""
+
+    @property
+    def draws(self) -> bool:
+        """Tell whether rows are taken by chance."""
+        return not self.score
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is 1 / size of the class; probability the share of it taken. Memory O(n)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curate_selectors.entry import Entry
 
-_SCORED = "score:{score} or embeddings"
+_SCORED = "score:{score} else embeddings"
 
 METHODS: dict[str, Entry] = {
     "kcenter": Entry(
@@ -69,6 +69,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings",),
         "Vo et al., TMLR 2024, arXiv:2405.15613",
         "Clusters of clusters, with equal budgets from the top down: nearly uniform over the support.",
+        draws=True,
     ),
     "zcore": Entry(
         "curate_selectors.coverage.zcore:ZCore",
@@ -90,6 +91,7 @@ METHODS: dict[str, Entry] = {
         (_SCORED,),
         "Zheng et al., ICLR 2023, arXiv:2210.15809",
         "Equal shares for strata of difficulty, without the hardest rows.",
+        draws=True,
     ),
     "moderate": Entry(
         "curate_selectors.coverage.moderate:Moderate",
@@ -105,5 +107,6 @@ METHODS: dict[str, Entry] = {
         "Cho et al., ICML 2025, arXiv:2502.06905",
         "Draws from a Beta window of difficulty that moves to easier rows as the budget shrinks.",
         nested=False,
+        draws=True,
     ),
 }

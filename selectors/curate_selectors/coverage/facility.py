@@ -26,8 +26,10 @@ class FacilityLocation:
     """Greedy maximisation of facility location.
 
     neighbors: nearest neighbours that can cover a row; 0: every row can, for 16,384 candidates at most
-    epsilon: 0 for the exact greedy picks, else stochastic greedy with this loss, .1 at most; needs neighbors = 0
-    parts: 2 or more for GreeDi: greedy in random parts, then among what they picked (Mirzasoleiman et al. 2013)
+    epsilon: 0 for the exact greedy picks, else stochastic greedy with this loss, .1 at most; needs neighbors = 0; not
+        nested
+    parts: 2 or more for GreeDi: greedy in random parts, then among what they picked (Mirzasoleiman et al. 2013); not
+        nested
     """
 
     neighbors: int = 64
@@ -42,11 +44,15 @@ class FacilityLocation:
         if self.epsilon and self.neighbors:
             raise SelectorError("epsilon needs all similarities: set neighbors = 0, and parts for many rows")
 
+    @property
+    def nested(self) -> bool:
+        """Tell whether a smaller selection is a prefix of a larger one."""
+        return self.parts == 1 and not self.epsilon
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows, greedy order; gain is what each adds to the objective.
 
-        Memory O(n neighbors), with neighbors = 0 O(n²), 1 GiB at most. Time O(n² d / 2), in p parts a p-th of it. With
-        epsilon or parts a smaller selection is no prefix of a larger one.
+        Memory O(n neighbors), with neighbors = 0 O(n²), 1 GiB at most. Time O(n² d / 2), in p parts a p-th of it.
         """
         check_count(data, count)
         x, rng = need_rows(data, "facility-location"), np.random.default_rng(seed)

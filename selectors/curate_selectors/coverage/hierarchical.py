@@ -38,6 +38,11 @@ class Hierarchical:
         if self.resample < 0 or self.nearest < 1 or any(k < 1 for k in self.levels):
             raise SelectorError("resample must be at least 0, nearest and every level at least 1")
 
+    @property
+    def draws(self) -> bool:
+        """Tell whether rows are taken by chance."""
+        return self.leaf == "random"
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the cosine to the own centre; probability that of a draw in the own cluster.
 

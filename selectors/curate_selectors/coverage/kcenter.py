@@ -9,6 +9,7 @@ import numpy as np
 from curate_kernels.arrays import F32, I64
 from curate_kernels.kcenter import pick_farthest
 from curate_selectors.coverage.blocks import TAKEN, largest
+from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.types import Candidates, Selection
 
@@ -25,6 +26,10 @@ class KCenter:
     """
 
     block: int = 512
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise SelectorError(f"block is {self.block}; it must be at least 1")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` centres in order; gain is the distance to the nearest earlier one. Memory O(n + count d)."""

@@ -26,6 +26,8 @@ class Prototypes:
     def __post_init__(self) -> None:
         if self.keep not in {"far", "near"}:
             raise SelectorError(f"keep is {self.keep!r}; it must be 'far' or 'near'")
+        if self.clusters < 0:
+            raise SelectorError(f"clusters is {self.clusters}; it must be 0 or more")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the distance, or minus it. Time O(n clusters d), memory O(n + clusters d)."""

@@ -33,6 +33,8 @@ class SemDeDup:
     def __post_init__(self) -> None:
         if self.keep not in {"far", "near"}:
             raise SelectorError(f"keep is {self.keep!r}; it must be 'far' or 'near'")
+        if self.clusters < 0:
+            raise SelectorError(f"clusters is {self.clusters}; it must be 0 or more")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows, those first that duplicate least; gain is 1 - cosine to the nearest row before.
@@ -60,6 +62,8 @@ class D4:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise SelectorError(f"share is {self.share}; it must lie in (0, 1]")
+        if self.clusters < 0:
+            raise SelectorError(f"clusters is {self.clusters}; it must be 0 or more")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the distance to the new centre, 0 for duplicates. Time, memory as SemDeDup."""

@@ -60,5 +60,6 @@ METHODS: dict[str, Entry] = {
         ("captions", "score:width", "score:height"),
         "Gadre et al., NeurIPS 2023, arXiv:2304.14108",
         "English captions of some length, images of some size and shape; uniform among them.",
+        draws=True,
     ),
 }

@@ -11,6 +11,7 @@ METHODS: dict[str, Entry] = {
         ("score:density or embeddings",),
         "Sachdeva et al., 2024, arXiv:2402.09668; Coleman & Shrivastava, WWW 2020, arXiv:1912.02283",
         "Sampling in inverse proportion to the density: even coverage of what there is.",
+        draws=True,
     ),
     "ask": Entry(
         "curate_selectors.quality.ask:Ask",
@@ -25,6 +26,7 @@ METHODS: dict[str, Entry] = {
         ("score:importance or embeddings", "score:importance or target"),
         "Xie et al., NeurIPS 2023, arXiv:2302.03169",
         "Importance resampling towards a target set.",
+        draws=True,
     ),
     "metaclip": Entry(
         "curate_selectors.quality.metaclip:MetaClip",
@@ -33,5 +35,6 @@ METHODS: dict[str, Entry] = {
         "Xu et al., ICLR 2024, arXiv:2309.16671",
         "Captions balanced over metadata entries: common ones are capped, rare ones all kept.",
         nested=False,
+        draws=True,
     ),
 }

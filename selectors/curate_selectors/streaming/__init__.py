@@ -11,6 +11,7 @@ METHODS: dict[str, Entry] = {
         ("gain or embeddings",),
         "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
         "Sampling without replacement by information gain: mean distance to the k nearest kept, drift corrected.",
+        draws=True,
     ),
     "infogrowth-reference": Entry(
         "curate_selectors.infogrowth:InfoGrowthReference",
@@ -18,6 +19,7 @@ METHODS: dict[str, Entry] = {
         ("gain or embeddings",),
         "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
         "As published: sampling by the gain that each sample had when it arrived.",
+        draws=True,
     ),
     "sieve-streaming": Entry(
         "curate_selectors.streaming.sieve:SieveStreaming",
@@ -26,6 +28,7 @@ METHODS: dict[str, Entry] = {
         "Badanidiyuru et al., KDD 2014; Kazemi et al., ICML 2019, arXiv:1905.00948",
         "Facility location in one pass: 1/2 - ε of the best value at least, whatever the order.",
         nested=False,
+        draws=True,
     ),
     "reservoir": Entry(
         "curate_selectors.streaming.reservoir:UniformReservoir",
@@ -33,6 +36,7 @@ METHODS: dict[str, Entry] = {
         (),
         "Vitter, ACM TOMS 1985, doi:10.1145/3147.3165",
         "Uniform sample of a stream in one pass, its length unknown.",
+        draws=True,
     ),
     "density-online": Entry(
         "curate_selectors.streaming.density:DensityOnline",
@@ -40,6 +44,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings",),
         "Coleman & Shrivastava, WWW 2020, arXiv:1912.02283; Sachdeva et al., 2024, arXiv:2402.09668",
         "Inverse-propensity sampling by sketched density, in one pass.",
+        draws=True,
     ),
     "ridge-leverage-online": Entry(
         "curate_selectors.streaming.leverage:RidgeLeverageOnline",
@@ -47,5 +52,6 @@ METHODS: dict[str, Entry] = {
         ("embeddings",),
         "Cohen, Musco & Pachocki, APPROX 2016, arXiv:1604.05448",
         "Sampling by how little the rows before span a row's direction, in one pass.",
+        draws=True,
     ),
 }

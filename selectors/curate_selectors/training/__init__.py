@@ -48,6 +48,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings", "labels"),
         "Mirzasoleiman et al., ICML 2020, arXiv:1906.01827",
         "Medoids of the gradients, weighted by how many rows each stands for.",
+        nested=False,
     ),
     "gradmatch": Entry(
         f"{_HERE}.gradmatch:GradMatch",
@@ -55,6 +56,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings", "labels"),
         "Killamsetty et al., ICML 2021, arXiv:2103.00123",
         "Few weighted rows whose gradients sum to that of all.",
+        nested=False,
     ),
     "glister": Entry(
         f"{_HERE}.glister:Glister",
@@ -69,5 +71,6 @@ METHODS: dict[str, Entry] = {
         ("score:{score}",),
         "Qin et al., ICLR 2024, arXiv:2303.04947",
         "Well-learned rows thinned at random, hard ones kept, sums unbiased.",
+        draws=True,
     ),
 }

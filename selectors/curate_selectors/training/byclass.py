@@ -18,7 +18,7 @@ Pick = Callable[[I64, int], tuple[I64, F32, F32]]
 def by_class(data: Candidates, known: Labelled, count: int, pick: Pick) -> Selection:
     """Return `count` rows, each class at its share (Webster), then rows without a label, of weight 1 and gain 0.
 
-    A pick that is nested in each class makes the whole nested; weights belong to this count.
+    A pick whose order is nested in each class makes the order of the whole nested; weights belong to this count.
     """
     gain, weight = np.zeros(data.n, dtype=np.float32), np.ones(data.n, dtype=np.float32)
     at = shared_order(known.y, np.arange(known.y.size), 1.0, 0, 0)[:count]

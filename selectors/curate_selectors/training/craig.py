@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64
+from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count
 from curate_selectors.training.byclass import by_class
 from curate_selectors.training.probe import Labelled
@@ -27,6 +28,10 @@ class Craig:
     """
 
     epochs: int = 5
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise SelectorError(f"epochs is {self.epochs}; it must be at least 1")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` medoids; gain is what each took off the sum. O(n_c² (C + d)) a class, memory O(n (C + d))."""

@@ -31,6 +31,8 @@ class Glister:
     def __post_init__(self) -> None:
         if self.step < 1 or not self.rate > 0:
             raise SelectorError(f"step is {self.step}, rate {self.rate}; at least 1 and above 0 are needed")
+        if self.epochs < 1:
+            raise SelectorError(f"epochs is {self.epochs}; it must be at least 1")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the gain at the pick. Time O(count/step · n C d), memory O(n (C + d))."""

@@ -31,6 +31,8 @@ class GradMatch:
     def __post_init__(self) -> None:
         if not self.ridge > 0:
             raise SelectorError(f"ridge is {self.ridge}; it must be above 0")
+        if self.epochs < 1:
+            raise SelectorError(f"epochs is {self.epochs}; it must be at least 1")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the correlation at the pick. O(k_c (n_c d + k_c³)) a class, memory O(n d)."""
