@@ -257,7 +257,7 @@ def test_a_fit_serves_until_the_rows_have_grown_by_a_hundredth() -> None:
         values.append(scored_often.score(*asked, unseen)["pvi"])
         for model in (scored_often, added):
             model.add(left[i : i + 1], right[i : i + 1])
-    changed = [bool((a != b).any()) for a, b in zip(values, values[1:], strict=False)]
+    changed = [bool((a != b).any()) for a, b in pairwise(values)]
     assert changed == [False, True, False, False, True]  # at 202 and at 205 rows
     # When it was asked makes no difference.
     np.testing.assert_array_equal(scored_often.score(*asked, unseen)["pvi"], added.score(*asked, unseen)["pvi"])
