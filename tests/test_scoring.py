@@ -1,5 +1,6 @@
 """Scores from additive statistics, against refits and on data whose truth is known."""
 
+from itertools import pairwise
 from dataclasses import replace
 
 import numpy as np
