@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate_kernels.arrays import unit_rows
-from curate_selectors.balance.default import Default
+from curate_selectors.balance.default import Default, _duplicates
 from curate_selectors.balance.extremes import AnomalyFirst, AnomalyLast, AnyScore, HardNegative
 from curate_selectors.balance.water import RareFirst, StratifiedRandom, WaterFill
 from curate_selectors.errors import SelectorError
@@ -222,7 +222,7 @@ def test_default_keeps_the_tail_whatever_its_scores_say() -> None:
 
 
 def test_default_takes_what_gained_nothing_last() -> None:
-    """A pool measures no gain of what it refused, duplicates among it: a rare class does not bring them back."""
+    """Such rows of a rare class are not water-filled back."""
     gain = np.float32([1, 1, 1, 1, 0, 0])
     data = Candidates(n=6, label=np.array([0, 0, 0, 1, 1, 1], dtype=np.int64), scores={"gain": gain})
     assert set(Default().select(data, 4, 0).index) == {0, 1, 2, 3}
@@ -234,6 +234,18 @@ def test_default_compares_with_kept_rows_only() -> None:
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     index = Default(epsilon=float(1 - np.cos(0.15))).select(Candidates(n=6, x=x), 6, 0).index
     assert set(index[:3]) == {0, 2, 4}
+
+
+def test_default_finds_every_duplicate() -> None:
+    rng = np.random.default_rng(3)
+    x = unit_rows(rng.normal(size=(700, 3)).astype(np.float32))
+    x[600:650], x[650:670], x[690] = x[:50], x[0], 0
+    x[691:] = 0
+    plain = np.zeros(700, dtype=bool)
+    for late in range(700):
+        plain[late] = any(not plain[early] and x[early] @ x[late] >= 1 - 2e-4 for early in range(late))
+    assert 200 > plain.sum() > 75
+    assert (_duplicates(x, 2e-4) == plain).all()
 
 
 def test_default_draws_by_gain_inside_a_class() -> None:

@@ -222,7 +222,7 @@ def test_a_recipe_composes_method_parameters_and_constraints(pool: curate.Pool, 
     assert counts["circle"] <= 3
     assert min(counts.get(shape, 0) for shape in SHAPES[1:]) >= 2
     info = manifest_info(tmp_path / "m")
-    assert info["params"] == {"block": 64}
+    assert info["params"]["block"] == 64
     assert str(tmp_path) not in json.dumps(info)
 
 

@@ -14,6 +14,7 @@ from curate_selectors.sampling import inclusion
 from curate_selectors.types import Candidates, Selection
 
 _BLOCK = 512
+_SAMPLE = 4096
 _FEW = 20  # rows of a class that has no threshold yet
 _SPREAD = 1.645 * 1.4826  # z of 95 %, and deviations of a normal in one median deviation
 
@@ -25,10 +26,9 @@ class Default:
     Provisional: benchmarks have not chosen it yet. The rows of a pool were gated when they came, and are not gated
     again. Given `s1_label` or `pvi` (of plain arrays), the gate refuses what is far above the median of its class in
     the one, or below it in the other: as far as 5 % of normal scores are, by the median deviation. Half of a class
-    stays whatever its scores, and classes of fewer than 20 rows are not gated. Duplicates are rows within epsilon of
-    another, where there are embeddings, and rows of no gain, as a pool has of those that it refused. What is refused
-    comes last, duplicates first. Without labels all rows are one class; of classes with the same claim chance says
-    which comes first.
+    stays whatever its scores, and classes of fewer than 20 rows are not gated. Duplicates are sought among the
+    embeddings, and rows of no gain are taken for some. What is refused comes last, duplicates first. Without labels all
+    rows are one class; of classes with the same claim chance says which comes first.
 
     k: neighbours in the gain; epsilon: distance (1 - cosine) within which a row duplicates one that is kept
     power: shares of the classes ∝ size ** power, 0: equal ones; floor: rows that each class gets first
@@ -42,7 +42,8 @@ class Default:
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows; gain is the information gain, probability that of the draw in the own class.
 
-        O(n) time, or O(n²d) where gains are not given; memory O(n).
+        Time O(n²d) where gains are not given, else that of the products of rows that one axis does not tell apart;
+        memory O(n + pairs of duplicates).
         """
         check_count(data, count)
         drawn = InfoGrowth(k=self.k).select(data, data.n, seed)
@@ -108,18 +109,41 @@ def _limit(score: F64) -> float:
 
 
 def _duplicates(x: F32, epsilon: float) -> B1:
-    """Return which rows (n, d) lie within epsilon of an earlier one that is no duplicate itself."""
-    n = x.shape[0]
-    out = np.zeros(n, dtype=np.bool_)
-    bar = 1.0 - epsilon
-    for start in range(0, n, _BLOCK):
-        block = x[start : start + _BLOCK]
-        for low in range(0, start, 8 * _BLOCK):
-            tile = slice(low, min(low + 8 * _BLOCK, start))
-            near = (block @ x[tile].T >= bar) & ~out[tile]
-            out[start : start + _BLOCK] |= near.any(axis=1)
-        own = block @ block.T >= bar
-        for row in range(block.shape[0]):
-            if not out[start + row] and (own[row, :row] & ~out[start : start + row]).any():
-                out[start + row] = True
+    """Return which rows (n, d) lie within epsilon of an earlier one that is no duplicate itself.
+
+    Rows that near are near on every axis, so that only those are multiplied which are on the widest one.
+    """
+    out = np.zeros(x.shape[0], dtype=np.bool_)
+    long = np.flatnonzero(np.einsum("ij,ij->i", x, x) >= 1.0 - epsilon)  # not rows of zeros
+    seen: dict[bytes, int] = {}
+    first = np.array([seen.setdefault(x[i].tobytes(), i) for i in long.tolist()], dtype=np.int64)
+    out[long[first != long]] = True  # equal rows, however many, make no pairs
+    rows = long[first == long]
+    on = _positions(x, rows)
+    rows, on = rows[np.argsort(on, kind="stable")], np.sort(on)
+    end = np.searchsorted(on, on + np.sqrt(2 * epsilon) + 1e-3, side="right")
+    pairs = []
+    for start in range(0, rows.size, _BLOCK):
+        mine = rows[start : start + _BLOCK]
+        for low in range(start, int(end[start + mine.size - 1]), 8 * _BLOCK):
+            other = rows[low : min(low + 8 * _BLOCK, int(end[start + mine.size - 1]))]
+            i, j = np.nonzero(x[mine] @ x[other].T >= 1.0 - epsilon)
+            pairs.append(np.sort(np.stack([mine[i], other[j]], axis=1), axis=1))
+    near = np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
+    near = near[near[:, 0] < near[:, 1]]
+    for early, late in near[np.argsort(near[:, 1], kind="stable")].tolist():  # what is earlier is settled
+        out[late] |= not out[early]
     return out
+
+
+def _positions(x: F32, rows: I64) -> F64:
+    """Return where rows of x lie along an axis on which they spread widely, (m,): a few power iterations' one."""
+    some = x[rows[:: max(1, rows.size // _SAMPLE)]].astype(np.float64)
+    if not some.size:
+        return np.zeros(rows.size)
+    some -= some.mean(axis=0)
+    axis: F64 = np.random.default_rng(0).normal(size=x.shape[1])
+    for _ in range(8):
+        axis = some.T @ (some @ axis) + 1e-12 * axis
+        axis /= max(float(np.linalg.norm(axis)), 1e-300)
+    return np.concatenate([x[part] @ axis for part in np.array_split(rows, rows.size // _SAMPLE + 1)])

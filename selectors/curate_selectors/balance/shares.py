@@ -101,14 +101,14 @@ class Shares:
         level = (tier == tier[last]) & (place == place[last])
         before = (tier < tier[last]) | ((tier == tier[last]) & (place < place[last]))
         of = np.unique(group, return_inverse=True)[1]
-        taken: F64 = np.bincount(of, before + level * ((count - before.sum()) / level.sum()))
-        return taken[of]
+        taken = np.bincount(of, before + level * ((count - before.sum()) / level.sum()))
+        return taken[of].astype(np.float64)
 
     def _claims(self, group: I64, order: I64) -> tuple[I64, F64]:
         """Return when each row's turn comes: its tier, and its place there."""
         turn, size = turns(group, order)
         place: F64 = (turn + 0.5) / size.astype(np.float64) ** self.power
-        tier = np.where(turn < self.floor, 0, np.where((turn >= self.cap) & (self.cap > 0), 2, 1))
+        tier: I64 = np.where(turn < self.floor, 0, np.where((turn >= self.cap) & (self.cap > 0), 2, 1))
         place = np.where(tier == 1, place, turn.astype(np.float64))
         none = group < 0
         tier[none] = 3
