@@ -1,5 +1,6 @@
 """Methods on a probe's training, against the plain version of each paper on explicit gradients."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -176,6 +177,16 @@ def test_craig_is_the_plain_greedy_and_its_weights_sum_to_the_class() -> None:
 def test_all_rows_of_a_set_stand_for_themselves() -> None:
     data = blobs(40)
     np.testing.assert_array_equal(Craig().select(data, 40, 0).weight, 1.0)
+
+
+def test_craig_holds_few_distances_at_once() -> None:
+    """512 columns of 4,000 rows are 16 MB, and there are several such arrays."""
+    data = blobs(4000, classes=1)
+    tracemalloc.start()
+    Craig(epochs=1).select(data, 5, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 # --- gradmatch

@@ -142,8 +142,8 @@ def _positions(x: F32, rows: I64) -> F64:
     if not some.size:
         return np.zeros(rows.size)
     some -= some.mean(axis=0)
-    axis: F64 = np.random.default_rng(0).normal(size=x.shape[1])
+    axis: F64 = np.random.default_rng(0).normal(size=(x.shape[1],))
     for _ in range(8):
-        axis = some.T @ (some @ axis) + 1e-12 * axis
-        axis /= max(float(np.linalg.norm(axis)), 1e-300)
+        wider: F64 = some.T @ (some @ axis) + 1e-12 * axis
+        axis = wider / max(float(np.linalg.norm(wider)), 1e-300)
     return np.concatenate([x[part] @ axis for part in np.array_split(rows, rows.size // _SAMPLE + 1)])
