@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, solve_triangular
 
 from curate_kernels.arrays import F32, F64, I64
 from curate_selectors.errors import SelectorError
@@ -69,7 +68,8 @@ class NonNegative:
     """argmin over w ≥ 0 of ½ ‖aim - Σ w_i g_i‖² + ½ penalty ‖w‖², as rows g_i are added one by one.
 
     Active sets: Lawson and Hanson 1974, on the normal equations (Bro and de Jong, J. Chemometrics 1997). One Cholesky
-    factor of the active rows' Gram matrix is carried along: O(k²) memory, and O(k²) time where nothing falls to 0.
+    factor of the active rows' Gram matrix is carried along, inverted: O(k²) memory, and O(k²) time a row where no
+    weight falls to 0.
 
     gradient: (n, p) float64, rows that may be added; aim: (p,) float64; penalty above 0; room: how many may be added
     """
@@ -79,7 +79,7 @@ class NonNegative:
         self._gradient, self._aim, self._penalty = gradient, aim, penalty
         self._added: list[int] = []
         self._on: list[int] = []  # active rows, in the order of the factor
-        self._factor = np.zeros((room, room))
+        self._inverse = np.zeros((room, room))  # of the Cholesky factor: no product with it copies it
         self._most = 1e-300  # largest |⟨g_i, aim⟩| so far
 
     def add(self, row: int) -> None:
@@ -98,26 +98,27 @@ class NonNegative:
 
     def _enter(self, row: int) -> None:
         own, m = self._gradient[row], len(self._on)
-        side = solve_triangular(self._factor[:m, :m], self._gradient[self._on] @ own, lower=True, check_finite=False)
-        self._factor[m, :m] = side
+        side = self._inverse[:m, :m] @ (self._gradient[self._on] @ own)
         # What a row adds to the others is at least the penalty, whatever the rounding.
-        self._factor[m, m] = np.sqrt(max(float(own @ own - side @ side), 0.0) + self._penalty)
+        corner = np.sqrt(max(float(own @ own - side @ side), 0.0) + self._penalty)
+        self._inverse[m, :m] = -(side @ self._inverse[:m, :m]) / corner
+        self._inverse[m, m] = 1.0 / corner
         self._on.append(row)
 
     def _leave(self, at: int) -> None:
-        """Take the active row at a place out: the factor below it takes up its column."""
-        m, factor = len(self._on), self._factor
-        below, column = factor[at + 1 : m, at + 1 : m], factor[at + 1 : m, at]
-        lower = np.linalg.cholesky(below @ below.T + np.outer(column, column))
-        factor[at : m - 1, :at] = factor[at + 1 : m, :at]
-        factor[at : m - 1, at : m - 1] = lower
-        self.weight[self._on.pop(at)] = 0.0
+        """Take the active row at a place out: those after it enter anew."""
+        self.weight[self._on[at]] = 0.0
+        after = self._on[at + 1 :]
+        del self._on[at:]
+        for row in after:
+            self._enter(row)
 
     def _inside(self) -> None:
         """Find the best weights on the active set that stay non-negative; what reaches 0 on the way leaves the set."""
         while self._on:
             m = len(self._on)
-            best = cho_solve((self._factor[:m, :m], True), self._gradient[self._on] @ self._aim, check_finite=False)
+            inverse = self._inverse[:m, :m]
+            best = (inverse @ (self._gradient[self._on] @ self._aim)) @ inverse
             if (best > 0).all():
                 self.weight[self._on] = best
                 return
