@@ -507,7 +507,7 @@ def pick_by_messages(neighbor, weight, score, picked, gain):
         free.remove(best)
         for other, share in zip(neighbor[best], weight[best], strict=True):
             if other in free:
-                score[other] -= share * score[best]
+                score[other] -= share * max(score[best], 0.0)
 
 
 def probe_cells(column, pair, at, near, power, score):

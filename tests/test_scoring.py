@@ -1,7 +1,7 @@
 """Scores from additive statistics, against refits and on data whose truth is known."""
 
-from itertools import pairwise
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest

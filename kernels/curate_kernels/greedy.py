@@ -170,7 +170,9 @@ def cover_lists(start: I64, row: I32, sim: F32, near: F32, picked: I64, gain: F6
 
 @kernel
 def pick_by_messages(neighbor: I64, weight: F32, score: F64, picked: I64, gain: F64) -> None:
-    """Pick the highest score again and again; each pick i lowers its neighbours' scores by weight[i, j] score[i].
+    """Pick the highest score again and again; pick i lowers its neighbours' scores by weight[i, j] max(score[i], 0).
+
+    A pick that was lowered below 0 itself tells its neighbours nothing: it would raise them for being like it.
 
     neighbor: (n, k) int64, -1 for none; weight: (n, k) float32
     score: (n,) float64, in place; picked: (count,) int64, out; gain: (count,) float64, out: score when picked
@@ -187,6 +189,6 @@ def pick_by_messages(neighbor: I64, weight: F32, score: F64, picked: I64, gain: 
             other = neighbor[best, e]
             if other < 0 or where[other] < 0:
                 continue
-            score[other] -= weight[best, e] * score[best]
+            score[other] -= weight[best, e] * max(score[best], 0.0)
             _rise(where[other], heap, where, score)
             _sink(where[other], n - done - 1, heap, where, score)

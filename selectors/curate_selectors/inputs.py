@@ -21,8 +21,9 @@ def need_rows(data: Candidates, method: str) -> F32:
         raise SelectorError(f"method {method!r} needs embeddings, and none were given")
     if data.x.ndim != 2 or data.x.shape[0] != data.n:
         raise SelectorError(f"embeddings have shape {data.x.shape}; ({data.n}, d) is needed")
-    if not np.isfinite(data.x).all():
-        raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
+    for start in range(0, data.n, 4096):  # no mask as large as the rows
+        if not np.isfinite(data.x[start : start + 4096]).all():
+            raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
     return data.x
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import curate
 from curate_kernels.arrays import unit_rows
-from curate_selectors.balance.default import Default
+from curate_selectors.balance.default import Default, _duplicates
 from curate_selectors.balance.extremes import AnomalyFirst, AnomalyLast, AnyScore, HardNegative
 from curate_selectors.balance.water import RareFirst, StratifiedRandom, WaterFill
 from curate_selectors.errors import SelectorError
@@ -25,13 +25,13 @@ def shares(data: Candidates, index: np.ndarray) -> dict[int, int]:
     return dict(Counter(data.label[index].tolist()))
 
 
-def plain_water(sizes: dict[int, int], count: int) -> dict[int, int]:
-    """One row to each class in turn, lowest class first, while it has any: the remainder is not lost."""
+def plain_water(sizes: dict[int, int], count: int) -> list[int]:
+    """One row to each class in turn while it has any: the remainder is not lost. How many each gives, ascending."""
     given = dict.fromkeys(sizes, 0)
     while sum(given.values()) < count:
         least = min(n for name, n in given.items() if n < sizes[name])
-        given[min(name for name, n in given.items() if n == least and n < sizes[name])] += 1
-    return {name: n for name, n in given.items() if n}
+        given[next(name for name, n in given.items() if n == least and n < sizes[name])] += 1
+    return sorted(n for n in given.values() if n)
 
 
 # --- water filling
@@ -43,18 +43,17 @@ def test_water_filling_gives_each_class_equally_many_or_all(labels: list[int], d
     candidates = labelled(labels)
     count = data.draw(st.integers(0, len(labels)))
     chosen = WaterFill().select(candidates, count, seed)
-    assert shares(candidates, chosen.index) == plain_water(Counter(labels), count)
+    assert sorted(shares(candidates, chosen.index).values()) == plain_water(Counter(labels), count)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.data())
 def test_webster_shares_are_the_nearest_to_proportional(labels: list[int], data: st.DataObject) -> None:
-    """Brute force: each next row goes to the class of least (t + ½) / size."""
+    """No class that gave a row claimed it later, at (t + ½) / size, than one that did not give its next."""
     candidates, count = labelled(labels), data.draw(st.integers(0, len(labels)))
-    sizes, given = Counter(labels), Counter()
-    for _ in range(count):
-        open_ = [c for c in sorted(sizes) if given[c] < sizes[c]]
-        given[min(open_, key=lambda c: ((given[c] + 0.5) / sizes[c], c))] += 1
-    assert shares(candidates, StratifiedRandom().select(candidates, count, 0).index) == dict(+given)
+    sizes, given = Counter(labels), shares(candidates, StratifiedRandom().select(candidates, count, 0).index)
+    last = [(given[c] - 0.5) / sizes[c] for c in given]
+    following = [(given.get(c, 0) + 0.5) / sizes[c] for c in sizes if given.get(c, 0) < sizes[c]]
+    assert max(last, default=0) <= min(following, default=1)
 
 
 def test_floors_come_first_and_caps_last() -> None:
@@ -71,8 +70,8 @@ def test_floors_come_first_and_caps_last() -> None:
 def test_rows_of_a_class_are_taken_by_score_where_one_is_named() -> None:
     data = labelled([0, 0, 0, 1, 1], clean=[1, 3, 2, 5, 9])
     chosen = WaterFill(score="clean").select(data, 4, 0)
-    assert chosen.index.tolist() == [1, 4, 2, 3]
-    assert chosen.gain.tolist() == [3, 9, 2, 5]
+    assert chosen.index.tolist() == [4, 1, 3, 2]  # the class with the best row first
+    assert chosen.gain.tolist() == [9, 3, 5, 2]
     assert (chosen.probability == 1).all()
 
 
@@ -95,6 +94,37 @@ def test_the_probability_is_how_often_a_row_is_drawn(method: WaterFill) -> None:
         taken[chosen.index] += 1
         told[chosen.index] = chosen.probability
     np.testing.assert_allclose(taken / 1500, told, atol=0.06)
+
+
+def drawn(method: WaterFill, data: Candidates, count: int, seeds: int) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """How often each row is taken, how often it was told to be where it was, and the sums of 1 / probability."""
+    taken, told, sums = np.zeros(data.n), np.zeros(data.n), []
+    for seed in range(seeds):
+        chosen = method.select(data, count, seed)
+        taken[chosen.index] += 1
+        told[chosen.index] = chosen.probability
+        sums.append(float((1 / chosen.probability).sum()))
+    return taken / seeds, told, sums
+
+
+@pytest.mark.parametrize("method", [WaterFill(), WaterFill(floor=1), WaterFill(cap=2), StratifiedRandom(), Default()])
+def test_fewer_rows_than_classes_are_drawn_among_all_classes(method: WaterFill) -> None:
+    """Where the lowest classes went first, half of all rows had no chance, and no weight stood for them."""
+    size = [4] * 10 if isinstance(method, StratifiedRandom) else [2, 3, 4, 5, 6, 2, 3, 4, 5, 6]
+    data = labelled(np.repeat(np.arange(10), size).tolist(), gain=[1.0] * sum(size))
+    taken, told, sums = drawn(method, data, 6, 1200)
+    np.testing.assert_allclose(taken, told, atol=5 * np.sqrt(0.25 / 1200))
+    assert abs(np.mean(sums) - data.n) < 4 * np.std(sums) / np.sqrt(1200) + 1e-3
+    taken, told, _ = drawn(method, data, 13, 400)
+    np.testing.assert_allclose(taken, told, atol=5 * np.sqrt(0.25 / 400))
+
+
+def test_classes_of_one_claim_share_it_whatever_their_size() -> None:
+    """(0 + ½) / 1 = (1 + ½) / 3."""
+    data = labelled([0, 1, 1, 1])
+    taken, told, _ = drawn(StratifiedRandom(), data, 2, 800)
+    np.testing.assert_allclose(told, [0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_allclose(taken, told, atol=0.1)
 
 
 @pytest.mark.parametrize("settings", [{"power": 1.5}, {"power": -1.0}, {"floor": -1}, {"cap": 2, "floor": 3}])
@@ -163,15 +193,39 @@ def test_default_refuses_noise_and_copies_and_balances_classes() -> None:
     x = unit_rows(rng.normal(size=(120, 16)).astype(np.float32))
     x[100:] = x[:20]
     label = np.repeat([0, 1, 2, 0], [70, 20, 10, 20])
-    pvi = np.ones(120, dtype=np.float32)
-    pvi[40:50] = -1
-    data = Candidates(n=120, x=x, label=label.astype(np.int64), scores={"pvi": pvi})
-    index = Default().select(data, 120, 0).index
-    first, copies, noise = index[:90], index[90:110], index[110:]
-    assert set(copies) == set(range(100, 120))
-    assert set(noise) == set(range(40, 50))
-    assert Counter(label[first[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
-    assert Counter(label[first[:50]].tolist()) == {0: 20, 1: 20, 2: 10}
+    surprise = rng.uniform(1, 2, 120).astype(np.float32)
+    surprise[40:50] = 9
+    for scores in ({"s1_label": surprise}, {"pvi": -surprise}):
+        data = Candidates(n=120, x=x, label=label.astype(np.int64), scores=scores)
+        index = Default().select(data, 120, 0).index
+        first, copies, noise = index[:90], index[90:110], index[110:]
+        assert set(copies) == set(range(100, 120))
+        assert set(noise) == set(range(40, 50))
+        assert Counter(label[first[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
+        assert Counter(label[first[:50]].tolist()) == {0: 20, 1: 20, 2: 10}
+
+
+def test_default_keeps_the_tail_whatever_its_scores_say() -> None:
+    """Rare classes are hard to tell, so information about them is often below 0 though nothing is wrong with them."""
+    size = [300, 60, 20, 15, 5]
+    label = np.repeat(np.arange(5), size)
+    rng = np.random.default_rng(0)
+    pvi = (np.repeat([3.0, 1.0, -2.0, -3.0, -4.0], size) + rng.normal(size=400)).astype(np.float32)
+    for scores in ({"pvi": pvi}, {"pvi_label": pvi}, {"s1_label": -pvi}):
+        data = Candidates(n=400, label=label, scores={"gain": np.ones(400, dtype=np.float32), **scores})
+        index = Default().select(data, 60, 0).index
+        taken = np.bincount(label[index], minlength=5)
+        assert taken[4] == 5
+        assert taken.min() >= 5
+        assert taken[:4].max() - taken[:4].min() <= 1
+    assert 5 <= np.isin(np.arange(300), Default().select(data, 360, 0).index, invert=True).sum() <= 40
+
+
+def test_default_takes_what_gained_nothing_last() -> None:
+    """Such rows of a rare class are not water-filled back."""
+    gain = np.float32([1, 1, 1, 1, 0, 0])
+    data = Candidates(n=6, label=np.array([0, 0, 0, 1, 1, 1], dtype=np.int64), scores={"gain": gain})
+    assert set(Default().select(data, 4, 0).index) == {0, 1, 2, 3}
 
 
 def test_default_compares_with_kept_rows_only() -> None:
@@ -180,6 +234,18 @@ def test_default_compares_with_kept_rows_only() -> None:
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     index = Default(epsilon=float(1 - np.cos(0.15))).select(Candidates(n=6, x=x), 6, 0).index
     assert set(index[:3]) == {0, 2, 4}
+
+
+def test_default_finds_every_duplicate() -> None:
+    rng = np.random.default_rng(3)
+    x = unit_rows(rng.normal(size=(700, 3)).astype(np.float32))
+    x[600:650], x[650:670], x[690] = x[:50], x[0], 0
+    x[691:] = 0
+    plain = np.zeros(700, dtype=bool)
+    for late in range(700):
+        plain[late] = any(not plain[early] and x[early] @ x[late] >= 1 - 2e-4 for early in range(late))
+    assert 200 > plain.sum() > 75
+    assert (_duplicates(x, 2e-4) == plain).all()
 
 
 def test_default_draws_by_gain_inside_a_class() -> None:

@@ -228,5 +228,6 @@ def test_a_row_that_lacks_a_needed_score_is_no_candidate() -> None:
 
 
 def test_what_is_read_where_it_is_at_hand_excludes_nobody() -> None:
-    chosen = curate.select(rows(4), method="default", scores={"pvi": [1, np.nan, -1, 1]}, budget=4)
+    pvi = [1, np.nan, -1] + [1] * 27
+    chosen = curate.select(rows(30), method="default", scores={"pvi": pvi}, budget=30)
     assert chosen.index[-1] == 2

@@ -1,6 +1,7 @@
 """Greedy methods of coverage, against the plain loop over every candidate."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,6 +191,45 @@ def test_kcenter_does_not_keep_the_distances_of_every_pick() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20
+
+
+def radius(x: np.ndarray, index: np.ndarray) -> float:
+    return float((1 - (x @ x[index].T).max(axis=1)).max())
+
+
+@pytest.mark.parametrize("parts", [2, 7, 100])
+def test_kcenter_in_parts_covers_nearly_as_well(parts: int) -> None:
+    x = rows(1500, 6)
+    whole = radius(x, KCenter().select(of(x), 40, 0).index)
+    chosen = KCenter(parts=parts).select(of(x), 40, 0)
+    assert np.unique(chosen.index).size == 40
+    assert radius(x, chosen.index) < 2 * whole
+    nearest = [1 - (x[chosen.index[:i]] @ x[chosen.index[i]]).max() for i in range(1, 40)]
+    np.testing.assert_allclose(chosen.gain[1:], nearest, atol=1e-5)
+    assert KCenter().nested
+    assert not KCenter(parts=parts).nested
+
+
+@pytest.mark.parametrize(("n", "parts"), [(0, 3), (1, 3), (10, 3), (37, 5), (37, 99)])
+def test_kcenter_in_parts_meets_every_count(n: int, parts: int) -> None:
+    for count in {0, n // 2, max(n - 1, 0), n}:
+        chosen = KCenter(parts=parts, oversampling=1.0).select(of(rows(n)), count, 0)
+        assert np.unique(chosen.index).size == count
+
+
+def test_kcenter_in_parts_reads_a_memory_map_of_float16_one_part_at_a_time(tmp_path: Path) -> None:
+    x = rows(20_000, 64).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    mapped = Candidates(n=20_000, x=np.load(tmp_path / "x.npy", mmap_mode="r"))
+    KCenter(parts=20).select(mapped, 2, 0)  # compiled before it is measured
+    tracemalloc.start()
+    chosen = KCenter(parts=20).select(mapped, 20, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 << 20 < x.nbytes  # a part is 256 kB of float32, a block of 512 rows and its products 1.2 MB
+    assert chosen.index.tolist() == KCenter(parts=20).select(of(x.astype(np.float32)), 20, 0).index.tolist()
+    with pytest.raises(SelectorError, match="parts"):
+        KCenter(parts=0)
 
 
 # --- herding

@@ -179,3 +179,23 @@ def test_resampled_centres_spread_over_the_support() -> None:
     )
     assert spread <= plain
     assert (at == 0).mean() > 0.9
+
+
+@pytest.mark.parametrize(("levels", "count"), [((5,), 3), ((9, 3), 2), ((9, 3), 7), ((9, 3), 31)])
+def test_probabilities_hold_where_budgets_cannot_be_shared_evenly(
+    levels: tuple[int, ...], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tree is the same for all seeds here: chance lies in the order of clusters and of rows."""
+    x, _ = balls([14, 9, 7, 4, 3, 3, 2, 2, 1], width=0.3)
+    nodes, sim = Hierarchical(levels)._tree(x, levels, np.random.default_rng(0))
+    monkeypatch.setattr(Hierarchical, "_tree", lambda *_: (nodes, sim))
+    for leaf in ("random", "nearest"):
+        taken, told, sums = np.zeros(45), np.zeros(45), []
+        for seed in range(1200):
+            chosen = Hierarchical(levels, leaf=leaf).select(of(x), count, seed)
+            taken[chosen.index] += 1 / 1200
+            told[chosen.index] = chosen.probability
+            sums.append((1 / chosen.probability).sum())
+        np.testing.assert_allclose(taken, told, atol=5 * np.sqrt(0.25 / 1200))
+        if leaf == "random":
+            assert abs(np.mean(sums) - 45) < 4 * np.std(sums) / np.sqrt(1200) + 1e-3

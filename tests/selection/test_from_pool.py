@@ -51,6 +51,18 @@ def chosen(pool: curate.Pool, out: Path, **options: object) -> pl.DataFrame:
     return curate.read_manifest(curate.select_from_pool(pool, out, **options).manifest)
 
 
+def test_the_default_of_all_rows_seen_brings_no_duplicate_back(tmp_path: Path) -> None:
+    """A duplicate has a gain, measured before it was refused; a rare class would hand it out by its share."""
+    rows = [{"file_name": f"{i:02d}.jpg", "shape": "ab"[i >= 20]} for i in range(26)]
+    files = {f"{i:02d}.jpg": jpeg(picture(i if i < 22 else 21)[0]) for i in range(26)}
+    source = write_folder(tmp_path / "s", {**files, "metadata.jsonl": "\n".join(map(json.dumps, rows)).encode()})
+    options = {**OPTIONS, "source": {"label": "shape"}}
+    assert curate.grow(source, tmp_path / "pool", options=options).admitted == 22
+    pool = curate.Pool.open(tmp_path / "pool")
+    seen = chosen(pool, tmp_path / "m", method="default", candidates="all", budget=22)
+    assert seen["label"].value_counts().sort("label")["count"].to_list() == [20, 2]
+
+
 # --- needs
 
 
@@ -253,7 +265,7 @@ def test_a_recipe_composes_method_parameters_and_constraints(pool: curate.Pool, 
     assert counts["circle"] <= 3
     assert min(counts.get(shape, 0) for shape in SHAPES[1:]) >= 2
     info = manifest_info(tmp_path / "m")
-    assert info["params"] == {"block": 64}
+    assert info["params"]["block"] == 64
     assert str(tmp_path) not in json.dumps(info)
 
 

@@ -1,5 +1,7 @@
 """Methods on a probe's training, against the plain version of each paper on explicit gradients."""
 
+import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +16,7 @@ from curate_selectors.errors import SelectorError
 from curate_selectors.training.craig import Craig
 from curate_selectors.training.dynamics import Forgetting, Grand
 from curate_selectors.training.glister import Glister
-from curate_selectors.training.gradmatch import GradMatch, nonnegative
+from curate_selectors.training.gradmatch import GradMatch, NonNegative
 from curate_selectors.training.infobatch import InfoBatch
 from curate_selectors.training.probe import Labelled, softmax
 from curate_selectors.types import Candidates
@@ -177,16 +179,42 @@ def test_all_rows_of_a_set_stand_for_themselves() -> None:
     np.testing.assert_array_equal(Craig().select(data, 40, 0).weight, 1.0)
 
 
+def test_craig_holds_few_distances_at_once() -> None:
+    """512 columns of 4,000 rows are 16 MB, and there are several such arrays."""
+    data = blobs(4000, classes=1)
+    tracemalloc.start()
+    Craig(epochs=1).select(data, 5, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
 # --- gradmatch
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(0, 999))
-def test_weights_are_the_best_that_are_not_negative(k: int, p: int, seed: int) -> None:
+def test_weights_are_the_best_that_are_not_negative_after_each_row(k: int, p: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, aim, ridge = rng.normal(size=(k, p)), rng.normal(size=p) * 5, 0.1
-    expected, _ = nnls(np.vstack([rows.T, np.sqrt(ridge) * np.eye(k)]), np.append(aim, np.zeros(k)))
-    found = nonnegative(rows @ rows.T + ridge * np.eye(k), rows @ aim, np.zeros(k))
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    fit = NonNegative(rows, aim, ridge, k)
+    order = rng.permutation(k)
+    for done, row in enumerate(order, 1):
+        fit.add(int(row))
+        some = rows[order[:done]]
+        expected, _ = nnls(np.vstack([some.T, np.sqrt(ridge) * np.eye(done)]), np.append(aim, np.zeros(done)))
+        np.testing.assert_allclose(fit.weight[order[:done]], expected, atol=1e-7)
+    assert not fit.weight[np.setdiff1d(np.arange(k), order)].any()
+
+
+def test_gradmatch_solves_with_one_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refactored at each pick, k of them take O(k⁴)."""
+    sizes: list[int] = []
+    for name in ("solve", "cholesky"):
+        plain = getattr(np.linalg, name)
+        monkeypatch.setattr(np.linalg, name, lambda a, *b, plain=plain: (sizes.append(len(a)), plain(a, *b))[1])
+    data = blobs(300, d=24)
+    assert (GradMatch().select(data, 60, 0).weight > 0).mean() > 0.9
+    assert len(sizes) <= 6
 
 
 def test_gradmatch_is_plain_matching_pursuit() -> None:
@@ -272,6 +300,15 @@ def test_glister_lowers_the_loss_on_the_target_more_than_random_rows_do() -> Non
         data.x, method="glister", labels=data.label, target=aim.x, target_labels=aim.label, budget=20
     )
     assert chosen.index.tolist() == Glister().select(aimed, 20, 0).index.tolist()
+
+
+@pytest.mark.parametrize("label", [None, [-1] * 20, [7] * 20])
+def test_glister_refuses_a_target_whose_labels_tell_nothing(label: list[int] | None) -> None:
+    aim = blobs(20, seed=1)
+    label_ = None if label is None else np.array(label, dtype=np.int64)
+    data = replace(blobs(40), target=aim.x, target_label=label_)
+    with pytest.raises(SelectorError, match="target"):
+        Glister().select(data, 5, 0)
 
 
 # --- infobatch

@@ -10,7 +10,7 @@ METHODS: dict[str, Entry] = {
     "default": Entry(
         f"{_HERE}.default:Default",
         ("subset",),
-        ("gain or embeddings", "score:pvi?", "score:pvi_label?"),
+        ("embeddings", "gain?"),
         "Qin et al., ECCV 2024, arXiv:2405.18347 (the gain); the composition is ours",
         "Gate, deduplicate, water-fill the classes, draw by information gain. Provisional.",
         draws=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64
@@ -23,12 +25,34 @@ def groups_of(data: Candidates, by: str, method: str) -> I64:
     return data.group
 
 
-def within(data: Candidates, score: str, method: str, seed: int) -> tuple[I64, F32, bool]:
-    """Return the rows best first by a score, or drawn at random where it is empty; their values (n,); whether drawn."""
-    if not score:
-        return np.random.default_rng(seed).permutation(data.n), np.ones(data.n, dtype=np.float32), True
-    value = need_score(data, score, method)
-    return np.argsort(-value, kind="stable"), value, False
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Rows as their groups shall give them: best first by a score, or drawn.
+
+    order: (n,) int64, rows best first; value: (n,) float32, of each row; drawn: whether chance made the order
+    tie: (n,) int64, of each row's group: of two that have the same claim the lower one goes first
+    """
+
+    order: I64
+    value: F32
+    drawn: bool
+    tie: I64
+
+
+def ranked(data: Candidates, group: I64, score: str, method: str, seed: int) -> Ranked:
+    """Return the rows best first by a score, or drawn where it is empty.
+
+    Groups with the same claim go in a drawn order, or the one with the best row first. Raises SelectorError without
+    the score.
+    """
+    names, of = np.unique(group, return_inverse=True)
+    if score:
+        value = need_score(data, score, method)
+        order = np.argsort(-value, kind="stable")
+        return Ranked(order, value, False, np.unique(of[order], return_index=True)[1][of])
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(data.n)
+    return Ranked(order, np.ones(data.n, dtype=np.float32), True, rng.permutation(names.size)[of])
 
 
 def turns(group: I64, order: I64) -> tuple[I64, I64]:
@@ -43,26 +67,57 @@ def turns(group: I64, order: I64) -> tuple[I64, I64]:
     return turn, total
 
 
-def shared_order(group: I64, order: I64, power: float, floor: int, cap: int) -> I64:
-    """Return the rows so that every prefix is shared among the groups in proportion to size ** power.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How groups share any budget: in proportion to size ** power, once floors are met, while caps are not passed.
 
     The (t+1)-th row of a group of size s comes at (t + ½) / s^power (Webster's divisor method, which is nested): equal
     shares at power 0, proportional ones at 1. Before all others come the first `floor` rows of each group, in turns;
-    after all others those beyond the first `cap` (0: none), and last the rows of no group (-1), in `order`. Ties go to
-    the lower group.
+    after all others those beyond the first `cap` (0: none), and last the rows of no group (-1).
     """
-    turn, size = turns(group, order)
-    place: F64 = (turn + 0.5) / size.astype(np.float64) ** power
-    tier = np.where(turn < floor, 0, np.where((turn >= cap) & (cap > 0), 2, 1))
-    place = np.where(tier == 1, place, turn)
-    none = group < 0
-    tier[none] = 3
-    place[none] = turn[none]
-    return np.lexsort((group, place, tier)).astype(np.int64)
+
+    power: float = 0.0
+    floor: int = 0
+    cap: int = 0
+
+    def order(self, group: I64, order: I64, tie: I64 | None = None) -> I64:
+        """Return the rows so that every prefix is shared out; each group gives its rows in `order`.
+
+        tie: (n,) int64, of each row's group, the lower one goes first of two with the same claim; None: the lower group
+        """
+        tier, place = self._claims(group, order)
+        return np.lexsort((group if tie is None else tie, place, tier)).astype(np.int64)
+
+    def expected(self, group: I64, order: I64, count: int) -> F64:
+        """Return how many rows the group of each row gives on average among `count`, (n,), with ties in random order.
+
+        A group gives that many rounded down, or one more. A group whose claim comes after the last one met gives none:
+        no draw reaches it, and no weight of another row stands for it.
+        """
+        if not count:
+            return np.zeros(group.size)
+        tier, place = self._claims(group, order)
+        last = np.lexsort((place, tier))[count - 1]
+        level = (tier == tier[last]) & (place == place[last])
+        before = (tier < tier[last]) | ((tier == tier[last]) & (place < place[last]))
+        of = np.unique(group, return_inverse=True)[1]
+        taken = np.bincount(of, before + level * ((count - before.sum()) / level.sum()))
+        return taken[of].astype(np.float64)
+
+    def _claims(self, group: I64, order: I64) -> tuple[I64, F64]:
+        """Return when each row's turn comes: its tier, and its place there."""
+        turn, size = turns(group, order)
+        place: F64 = (turn + 0.5) / size.astype(np.float64) ** self.power
+        tier: I64 = np.where(turn < self.floor, 0, np.where((turn >= self.cap) & (self.cap > 0), 2, 1))
+        place = np.where(tier == 1, place, turn.astype(np.float64))
+        none = group < 0
+        tier[none] = 3
+        place[none] = turn[none]
+        return tier, place
 
 
 def drawn_share(group: I64, index: I64) -> F32:
-    """Return the chance of each pick in a uniform draw of as many from its group, (m,) float32."""
+    """Return the chance of each pick in a uniform draw of as many from its group, (m,) float32; -1 is a group too."""
     if not index.size:
         return np.zeros(0, dtype=np.float32)
     shift = group - min(int(group.min()), 0)

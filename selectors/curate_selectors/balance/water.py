@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate_kernels.arrays import I64
-from curate_selectors.balance.shares import drawn_share, groups_of, shared_order, turns, within
+from curate_selectors.balance.shares import Ranked, Shares, drawn_share, groups_of, ranked, turns
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count
 from curate_selectors.types import Candidates, Selection
@@ -42,18 +42,22 @@ class WaterFill:
         return not self.score
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; gain is the score, 1 for a draw; probability the share of the class taken. O(n)."""
+        """Return `count` rows; gain is the score, 1 for a draw. Memory O(n).
+
+        Of classes with the same claim to a row chance says which has it, or their best scores where there is one.
+        Probability is the mean share of the class over such chances.
+        """
         check_count(data, count)
         group = groups_of(data, self.by, "water-fill")
-        order, value, drawn = within(data, self.score, "water-fill", seed)
-        index = shared_order(group, order, self.power, self.floor, self.cap)[:count]
-        chance = drawn_share(group, index) if drawn else np.ones(count, dtype=np.float32)
-        return Selection(index, value[index], np.ones(count, dtype=np.float32), chance)
+        shares = Shares(self.power, self.floor, self.cap)
+        return _shared(group, ranked(data, group, self.score, "water-fill", seed), shares, count)
 
 
 @dataclass(frozen=True, slots=True)
 class StratifiedRandom:
     """Uniform sampling in which each class has its share of the budget, as nearly as whole rows allow.
+
+    Webster's method: a class too small for a first row at this count has no chance of one, and is in no weight.
 
     by: labels or groups; rows without one are a class of their own
     """
@@ -61,12 +65,10 @@ class StratifiedRandom:
     by: str = "labels"
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; probability is the share of the class taken. Memory O(n)."""
+        """Return `count` rows; probability is the mean share of the class, where several claim the last rows. O(n)."""
         check_count(data, count)
         group = groups_of(data, self.by, "stratified-random") + 1
-        index = shared_order(group, np.random.default_rng(seed).permutation(data.n), 1.0, 0, 0)[:count]
-        ones = np.ones(count, dtype=np.float32)
-        return Selection(index, ones, ones.copy(), drawn_share(group, index))
+        return _shared(group, ranked(data, group, "", "stratified-random", seed), Shares(power=1.0), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,19 @@ class RareFirst:
         """Return `count` rows; gain is 1 / size of the class; probability the share of it taken. Memory O(n)."""
         check_count(data, count)
         group = groups_of(data, self.by, "rare-first")
-        order, _, drawn = within(data, self.score, "rare-first", seed)
-        turn, size = turns(group, order)
+        by_value = ranked(data, group, self.score, "rare-first", seed)
+        turn, size = turns(group, by_value.order)
         index: I64 = np.lexsort((turn, group, size, group < 0))[:count].astype(np.int64)
-        chance = drawn_share(group, index) if drawn else np.ones(count, dtype=np.float32)
+        chance = drawn_share(group, index) if by_value.drawn else np.ones(count, dtype=np.float32)
         gain = (1.0 / size[index]).astype(np.float32)
         return Selection(index, gain, np.ones(count, dtype=np.float32), chance)
+
+
+def _shared(group: I64, rows: Ranked, shares: Shares, count: int) -> Selection:
+    """Return `count` rows, shared out; a drawn one's probability is its group's mean share."""
+    index = shares.order(group, rows.order, rows.tie)[:count]
+    chance = np.ones(count, dtype=np.float32)
+    if rows.drawn:
+        size = turns(group, rows.order)[1]
+        chance = (shares.expected(group, rows.order, count) / size)[index].astype(np.float32)
+    return Selection(index, rows.value[index], np.ones(count, dtype=np.float32), chance)

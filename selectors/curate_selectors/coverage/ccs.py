@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate_selectors.balance.shares import drawn_share
 from curate_selectors.coverage.rank import EL2N, difficulty
 from curate_selectors.errors import SelectorError
 from curate_selectors.fill import in_turns
@@ -17,7 +18,9 @@ from curate_selectors.types import Candidates, Selection
 class Ccs:
     """Without the hardest rows, strata of equal width in difficulty share the budget; rows of one are drawn at random.
 
-    A stratum with fewer rows than its share gives all. Once all strata are empty the hardest follow, easier ones first.
+    A stratum with fewer rows than its share gives all. What whole shares leave over goes one each to the largest strata
+    (algorithm 1 gives to the smallest first, rounding down), between equal ones by chance: fewer rows than strata leave
+    the smallest none. Once all strata are empty the hardest follow, easier ones first.
 
     score: column that says how hard a row is, higher is harder
     hardest: share that is put aside; published: none where a third of the data goes, .3 to .4 where nine tenths go
@@ -33,7 +36,7 @@ class Ccs:
             raise SelectorError(f"hardest is {self.hardest}, strata {self.strata}; [0, 1) and at least 1 are needed")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; gain is minus the difficulty; probability that of a draw in the own stratum."""
+        """Return `count` rows; gain is minus the difficulty; probability that of a draw in strata of that size."""
         check_count(data, count)
         hard = difficulty(data, self.score, "ccs", seed)
         easy_first = np.argsort(hard, kind="stable")
@@ -43,10 +46,15 @@ class Ccs:
             low, high = hard[left].min(), hard[left].max()
             place = (hard[left] - low) / (high - low) * self.strata if high > low else np.zeros(left.size)
             stratum[left] = np.minimum(place.astype(np.int64), self.strata - 1)
-        order = in_turns(stratum, np.random.default_rng(seed).permutation(left))
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(left)
+        size = np.bincount(stratum[left], minlength=self.strata)
+        by_size = np.lexsort((rng.permutation(self.strata), -size))  # the largest first
+        order = in_turns(stratum, order, np.argsort(by_size))
         index = np.concatenate([order, easy_first[left.size :]])[:count].astype(np.int64)
         chance = np.ones(count, dtype=np.float32)
-        drawn = stratum[index[: left.size]]
-        taken, size = (np.bincount(of, minlength=self.strata) for of in (drawn, stratum[left]))
-        chance[: drawn.size] = (taken / np.maximum(size, 1))[drawn]
+        # Strata of one size are alike before the draw, and how many rows they give together is certain.
+        kind = np.full(data.n, -1, dtype=np.int64)
+        kind[left] = size[stratum[left]]
+        chance[: left.size] = drawn_share(kind, index[: left.size])
         return Selection(index, -hard[index].astype(np.float32), np.ones(count, dtype=np.float32), chance)

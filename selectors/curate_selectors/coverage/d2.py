@@ -19,8 +19,8 @@ class D2:
     """Hard rows among hard neighbours first; each pick makes its neighbours less wanted.
 
     Forward: s_i + Σ_j exp(-d_ij) s_j over the nearest neighbours j, d the Euclidean distance of unit rows. Then the
-    highest is picked again and again, and s_j falls by exp(-gamma d_ij) s_i. Scores below 0 are shifted to 0 first,
-    for a message of a negative score would reward likeness.
+    highest is picked again and again, and s_j falls by exp(-gamma d_ij) max(s_i, 0). Scores below 0 are shifted to 0
+    first: a message of a negative score would reward likeness.
 
     score: column that says how hard a row is, higher is harder
     neighbors: of each row; gamma: how fast a pick's message fades

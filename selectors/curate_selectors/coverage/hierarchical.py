@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate_kernels.arrays import F32, I64
+from curate_kernels.arrays import F32, F64, I64
+from curate_selectors.balance.shares import turns
 from curate_selectors.coverage.clusters import assign, lloyd, spherical_centres
 from curate_selectors.coverage.rank import ROUNDS
 from curate_selectors.errors import SelectorError
-from curate_selectors.fill import in_turns
+from curate_selectors.fill import fill, in_turns
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.types import Candidates, Selection
 
@@ -19,8 +20,9 @@ from curate_selectors.types import Candidates, Selection
 class Hierarchical:
     """k-means on the rows, then on the centres, and so on; each node shares its budget evenly among its children.
 
-    A child that has fewer rows gives all of them. Centres are fitted again and again on the rows nearest to each, so
-    that they spread over the support rather than over the density.
+    A child that has fewer rows gives all of them, and chance says which children have one more than others. Centres are
+    fitted again and again on the rows nearest to each, so that they spread over the support rather than over the
+    density.
 
     levels: clusters of each level, finest first; (): about n^(2/3) and n^(1/3)
     resample, nearest: how often centres are fitted again, and on how many rows each
@@ -44,8 +46,10 @@ class Hierarchical:
         return self.leaf == "random"
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; gain is the cosine to the own centre; probability that of a draw in the own cluster.
+        """Return `count` rows; gain is the cosine to the own centre.
 
+        Probability is the chance that the own cluster reaches the row, over all orders of clusters (and of its rows,
+        where they are drawn), given the clusters: sums weighted by its inverse are unbiased where leaves are random.
         Time O(n levels[0] d), memory O(n + levels[0] d).
         """
         check_count(data, count)
@@ -55,13 +59,9 @@ class Hierarchical:
         nodes, sim = self._tree(x, self.levels or (int(n ** (2 / 3)) or 1, int(n ** (1 / 3)) or 1), rng)
         order = rng.permutation(n) if self.leaf == "random" else np.argsort(-sim, kind="stable")
         for node in nodes:
-            order = in_turns(node, order)
+            order = in_turns(node, order, rng.permutation(n))
         index = order[:count].astype(np.int64)
-        chance = np.ones(count, dtype=np.float32)
-        if self.leaf == "random" and n:
-            taken = np.bincount(nodes[0][index], minlength=n) / np.maximum(np.bincount(nodes[0], minlength=n), 1)
-            chance = taken[nodes[0][index]].astype(np.float32)
-        return Selection(index, sim[index], np.ones(count, dtype=np.float32), chance)
+        return Selection(index, sim[index], np.ones(count, dtype=np.float32), self._chances(nodes, order, count))
 
     def _tree(self, x: F32, levels: tuple[int, ...], rng: np.random.Generator) -> tuple[list[I64], F32]:
         """Return each row's node in every level, finest first, and its cosine to the finest one's centre."""
@@ -76,6 +76,36 @@ class Hierarchical:
             nodes.append(to_points)
             points = centre
         return nodes or [to_points], own
+
+    def _chances(self, nodes: list[I64], order: I64, count: int) -> F32:
+        """Return the chance of each of the first `count` rows in `order`."""
+        mean = expected(nodes, count)[nodes[0][order[:count]]]
+        if self.leaf == "random":
+            chance = mean / np.bincount(nodes[0])[nodes[0][order[:count]]]
+        else:  # a cluster gives its first rows, and the next with the chance of what is left over
+            turn, _ = turns(nodes[0], order)
+            chance = np.clip(mean - turn[order[:count]], 0.0, 1.0)
+        return chance.astype(np.float32)
+
+
+def expected(nodes: list[I64], count: int) -> F64:
+    """Return how many rows each finest node gives on average, whichever of its equals comes first.
+
+    A node gives one of two neighbouring numbers, between which its children's shares are linear, so that shares of
+    averages are averages of shares.
+    nodes: of each row in every level, finest first; the nodes of a level lie inside those of the next
+    """
+    share, parent = np.array([float(count)]), np.zeros(nodes[0].size, dtype=np.int64)
+    for node in nodes[::-1]:
+        names, row = np.unique(node, return_index=True)
+        size = np.bincount(node)
+        below = np.zeros(size.size)
+        above = parent[row]
+        by_parent = np.argsort(above, kind="stable")
+        for children in np.split(by_parent, np.flatnonzero(np.diff(above[by_parent])) + 1) if names.size else ():
+            below[names[children]] = fill(size[names[children]], float(share[above[children[0]]]))
+        share, parent = below, node
+    return share
 
 
 def spread_centres(x: F32, clusters: int, resample: int, nearest: int, rng: np.random.Generator) -> F32:

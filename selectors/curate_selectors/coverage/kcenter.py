@@ -10,7 +10,9 @@ from curate_kernels.arrays import F32, I64
 from curate_kernels.kcenter import pick_farthest
 from curate_selectors.coverage.blocks import TAKEN, largest
 from curate_selectors.errors import SelectorError
+from curate_selectors.fill import fill
 from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.tiles import row_tiles
 from curate_selectors.types import Candidates, Selection
 
 
@@ -22,26 +24,66 @@ class KCenter:
     bounds are brought up to date, a block at a time by one matrix product. Same picks as the plain loop, up to the
     rounding of float32 products. The first centre is the row nearest to the mean, so no seed is involved.
 
+    With parts, for rows that do not fit memory: the centres of each contiguous part, then the centres of all those
+    (Malkomes et al., NeurIPS 2015). Where every part gives `count` centres (oversampling is parts or more) the radius,
+    as a Euclidean distance, is within 4 times the least one; fewer are usually as good. Not nested then: parts give
+    more centres to a larger count.
+
     block: rows brought up to date together
+    parts: read one at a time; 1: one level, all rows in memory
+    oversampling: centres that the parts give together, in units of `count`
     """
 
     block: int = 512
+    parts: int = 1
+    oversampling: float = 4.0
 
     def __post_init__(self) -> None:
         if self.block < 1:
             raise SelectorError(f"block is {self.block}; it must be at least 1")
+        if self.parts < 1 or not self.oversampling >= 1:
+            raise SelectorError(f"parts is {self.parts}, oversampling {self.oversampling}; at least 1 each are needed")
+
+    @property
+    def nested(self) -> bool:
+        """Whether a smaller selection is a prefix of a larger one."""
+        return self.parts == 1
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` centres in order; gain is the distance to the nearest earlier one. Memory O(n + count d)."""
+        """Return `count` centres in order; gain is the distance to the nearest earlier one.
+
+        Memory O(n + count d); with parts O((n / parts + oversampling count) d), the embeddings being all that can be
+        sliced, of float16 too.
+        """
         del seed  # nothing is drawn
         check_count(data, count)
-        x = need_rows(data, "kcenter")
-        index = np.empty(count, dtype=np.int64)
-        gain = np.empty(count, dtype=np.float32)
-        if count:
-            self._traverse(x, index, gain)
+        if self.parts == 1:
+            index, gain = self._centres(need_rows(data, "kcenter"), count)
+        else:
+            some, x = self._of_parts(data, count)
+            index, gain = self._centres(x, count)
+            index = some[index]
         ones = np.ones(count, dtype=np.float32)
         return Selection(index, gain, ones, ones.copy())
+
+    def _of_parts(self, data: Candidates, count: int) -> tuple[I64, F32]:
+        """Return the centres of the parts, ascending, and their rows (m, d)."""
+        size = max(-(-data.n // self.parts), 1)
+        sizes = np.minimum(size, data.n - np.arange(0, data.n, size))
+        share = np.ceil(fill(sizes, min(self.oversampling * count, float(data.n)))).astype(np.int64)
+        index, x = [np.zeros(0, dtype=np.int64)], []
+        for start, rows in row_tiles(data, "kcenter", size):
+            found = np.sort(self._centres(rows, int(share[start // size]))[0])
+            index.append(start + found)
+            x.append(rows[found])
+            del rows  # before the next part is read
+        return np.concatenate(index), np.concatenate(x) if x else np.zeros((0, 0), dtype=np.float32)
+
+    def _centres(self, x: F32, count: int) -> tuple[I64, F32]:
+        index, gain = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float32)
+        if count:
+            self._traverse(x, index, gain)
+        return index, gain
 
     def _traverse(self, x: F32, index: I64, gain: F32) -> None:
         index[0] = int(np.argmax(x @ x.mean(axis=0)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from curate_kernels.arrays import F32, I64
-from curate_selectors.balance.shares import shared_order
+from curate_selectors.balance.shares import Shares
 from curate_selectors.training.probe import Labelled
 from curate_selectors.types import Candidates, Selection
 
@@ -21,7 +21,7 @@ def by_class(data: Candidates, known: Labelled, count: int, pick: Pick) -> Selec
     A pick whose order is nested in each class makes the order of the whole nested; weights belong to this count.
     """
     gain, weight = np.zeros(data.n, dtype=np.float32), np.ones(data.n, dtype=np.float32)
-    at = shared_order(known.y, np.arange(known.y.size), 1.0, 0, 0)[:count]
+    at = Shares(power=1.0).order(known.y, np.arange(known.y.size))[:count]
     share = np.bincount(known.y[at], minlength=known.classes)
     orders = []
     for number in range(known.classes):
@@ -30,5 +30,5 @@ def by_class(data: Candidates, known: Labelled, count: int, pick: Pick) -> Selec
         gain[known.rows[rows[places]]], weight[known.rows[rows[places]]] = gains, weights
         orders += [rows[places], np.delete(rows, places)]
     order = np.concatenate([np.zeros(0, dtype=np.int64), *orders])
-    index = known.then_others(shared_order(known.y, order, 1.0, 0, 0), data.n)[:count]
+    index = known.then_others(Shares(power=1.0).order(known.y, order), data.n)[:count]
     return Selection(index, gain[index], weight[index], np.ones(count, dtype=np.float32))

@@ -15,6 +15,7 @@ from curate_selectors.training.probe import Labelled
 from curate_selectors.types import Candidates, Selection
 
 _BLOCK = 512
+_ENTRIES = 1 << 18  # distances at once; 2 MB of float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class _Gradients:
         self._error, self._features = error, features
         self._square = (error * error).sum(axis=1) * (features * features).sum(axis=1)
         self.size = error.shape[0]
+        self.block = max(1, min(_BLOCK, _ENTRIES // max(self.size, 1)))
         self.bound = 2.0 * float(np.sqrt(self._square.max(initial=0.0)))
 
     def to(self, rows: I64) -> F64:
@@ -71,14 +73,14 @@ def _medoids(of: _Gradients, many: int) -> tuple[I64, F32, F32]:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32)
     near = np.full(of.size, of.bound)
     nearest = np.zeros(of.size, dtype=np.int64)
-    starts = range(0, of.size, _BLOCK)
-    first = [(near[:, None] - of.to(np.arange(s, min(s + _BLOCK, of.size)))).sum(axis=0) for s in starts]
+    starts = range(0, of.size, of.block)
+    first = [(near[:, None] - of.to(np.arange(s, min(s + of.block, of.size)))).sum(axis=0) for s in starts]
     heap = [(-float(np.float32(gain)), place, 0) for place, gain in enumerate(np.concatenate(first))]
     heapq.heapify(heap)
     while len(picks) < many:
-        size = 4
+        size = min(4, of.block)
         while heap[0][2] < len(picks):  # bring the best bounds up to date, more and more of them together
-            size = min(2 * size, _BLOCK)
+            size = min(2 * size, of.block)
             _refresh(of, near, heap, size, len(picks))
         gain, place, _ = heapq.heappop(heap)
         distance = of.to(np.array([place]))[:, 0]

@@ -18,8 +18,8 @@ class Glister:
     """Greedily the rows of the largest first-order gain ⟨g_i, ∇L_val⟩; arXiv:2012.10630, algorithm 2 with Taylor gains.
 
     After every `step` picks the probe takes their gradient step, and the validation gradient is computed anew: what the
-    picks taught is not asked for again. The validation set is the target where it has labels, else all candidates.
-    Rows without a label come last.
+    picks taught is not asked for again. The validation set is the target, of which rows count
+    whose label candidates have too; without a target all candidates. Rows without a label come last.
 
     epochs: of the probe's training; step: picks between two updates; rate: of the step that a pick makes
     """
@@ -56,16 +56,19 @@ class Glister:
 
 
 def _validation(data: Candidates, known: Labelled) -> tuple[F32, I64]:
-    """Return the validation rows and their classes."""
-    if data.target is None or data.target_label is None or not (data.target_label >= 0).any():
+    """Return the validation rows and their classes. Raises SelectorError where no row of the target has a known one."""
+    if data.target is None or not known.y.size:
         return known.x, known.y
     target = need_target(data, "glister")
+    label = data.target_label
+    if label is None or label.shape != (target.shape[0],):
+        raise SelectorError(f"method 'glister' needs labels of the target, one of each of its {target.shape[0]} rows")
     assert data.label is not None
     names = np.unique(data.label[known.rows])
-    place = np.searchsorted(names, data.target_label)
-    there = names[np.minimum(place, names.size - 1)] == data.target_label if names.size else place < 0
+    place = np.minimum(np.searchsorted(names, label), names.size - 1)
+    there = names[place] == label
     if not there.any():
-        return known.x, known.y
+        raise SelectorError("no row of the target has a label that a candidate has; method 'glister' needs some")
     return target[there], place[there].astype(np.int64)
 
 
