@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,10 +125,11 @@ class KeptIndex:
         least, least_text = (1.0 - float(np.float32(e)) for e in (epsilon, epsilon_text))
         views, captions = self._kept(_ALIVE), self._kept(_ALIVE | _CAPTION)
         ask = asked(image, k, text, has_text, (least, least_text))
-        self._image.search(views, self._size, ask)
         ask_text = asked(text, k, text, np.zeros_like(has_text), (np.inf, np.inf))
-        if has_text.any():
-            self._text.search(captions, self._size, ask_text)
+        _together(
+            lambda: self._image.search(views, self._size, ask),
+            (lambda: self._text.search(captions, self._size, ask_text)) if has_text.any() else None,
+        )
         twin = np.where(ask.twin_row >= 0, self._position[ask.twin_row], -1) if self._size else ask.twin_row
         if alike is not None and alike.bits >= 0:
             self._look_alike(twin, alike, ask, views)
@@ -183,13 +185,15 @@ class KeptIndex:
             if alive.size < self._size:
                 self._compact(alive)
             self._train()
-        for side, need in ((self._image, _ALIVE), (self._text, _ALIVE | _CAPTION)):
-            side.join(self._size, self._kept(need))
+        image, text = self._kept(_ALIVE), self._kept(_ALIVE | _CAPTION)
+        if self._trained:
+            _together(lambda: self._image.join(self._size, image), lambda: self._text.join(self._size, text))
 
     def _train(self) -> None:
         self._trained = self._exact * _doubled(self._size, self._exact)
-        for side, need in ((self._image, _ALIVE), (self._text, _ALIVE | _CAPTION)):
-            side.train(self._trained, np.flatnonzero(self._flags[: self._trained] & need == need))
+        flags = self._flags[: self._trained]
+        image, text = (np.flatnonzero(flags & need == need) for need in (_ALIVE, _ALIVE | _CAPTION))
+        _together(lambda: self._image.train(self._trained, image), lambda: self._text.train(self._trained, text))
 
     def _compact(self, alive: I64) -> None:
         """Close the gaps that removed rows left."""
@@ -217,6 +221,20 @@ class KeptIndex:
         self._text.reserve(room, width[1])
         for array in (self._flags, self._position):
             array.resize(room, refcheck=False)
+
+
+def _together(first: Callable[[], None], second: Callable[[], None] | None) -> None:
+    """Do both, the second in a thread: the two sides share nothing that either changes, and kernels release the GIL.
+
+    The thread ends with it, so that a fork finds none.
+    """
+    if second is None:
+        first()
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="curate-side") as pool:
+        other = pool.submit(second)
+        first()
+        other.result()
 
 
 def _doubled(size: int, exact: int) -> int:
