@@ -60,14 +60,10 @@ def select(
     rows = None if x is None else unit_rows(as_rows(x))
     given = {name: np.asarray(values, dtype=np.float32) for name, values in (scores or {}).items()}
     more = dict(columns or {})
-    lengths = [
-        len(v) for v in (rows, text, captions, labels, groups, sizes, *given.values(), *more.values()) if v is not None
-    ]
-    if len(set(lengths)) != 1:
-        raise UsageError(f"x, labels, scores and sizes must have one length; they have {lengths or 'none'}")
+    n = _length(rows, text, captions, labels, groups, sizes, *given.values(), *more.values())
     names = _names([*(labels if labels is not None else ()), *(target_labels if target_labels is not None else ())])
     data = Candidates(
-        n=lengths[0],
+        n=n,
         x=rows,
         text=None if text is None else unit_rows(as_rows(text, "text")),
         target=None if target is None else unit_rows(as_rows(target, "target")),
@@ -81,6 +77,14 @@ def select(
     more |= {k: list(v) for k, v in (("label", labels), ("group", groups)) if v is not None and k not in more}
     stored = None if sizes is None else np.asarray(sizes, dtype=np.int64)
     return select_among(data, lacking, method, budget, stored, seed, params, constraints or Constraints(), more)
+
+
+def _length(*given: Any) -> int:
+    """Return the length that all have that are not None; UsageError where there is no such length."""
+    lengths = [len(values) for values in given if values is not None]
+    if len(set(lengths)) != 1:
+        raise UsageError(f"x, labels, scores and sizes must have one length; they have {lengths or 'none'}")
+    return lengths[0]
 
 
 def select_among(
