@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,42 @@ def _is_manifest(info: Any) -> bool:
         return False
     lists = all(isinstance(info.get(name), list) and info[name] for name in ("format", "parts"))
     return lists and all(isinstance(part, dict) and {"path", "sha256"} <= part.keys() for part in info["parts"])
+
+
+def manifest_roots(info: dict[str, Any], moved: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return {source id: root} of manifest.json: what each source's paths are relative to.
+
+    moved: {old: new}, where an old root, or a folder above it, lies now; the longest that fits is taken.
+
+    Raises ManifestError when a folder named in `moved` is in no root: it is misspelt, or belongs to another manifest.
+    """
+    moved = {old.rstrip("/") or "/": new.rstrip("/") or "/" for old, new in (moved or {}).items()}
+    roots, used = {}, set()
+    for source in info.get("sources", []):
+        root = str(source["root"])
+        fits = [old for old in moved if root == old or root.startswith(old.rstrip("/") + "/")]
+        if fits:
+            old = max(fits, key=len)
+            used.add(old)
+            root = moved[old] + root[len(old.rstrip("/")) :]
+        roots[str(source["id"])] = root
+    if unused := sorted(moved.keys() - used):
+        known = ", ".join(sorted({str(source["root"]) for source in info.get("sources", [])})) or "none"
+        raise ManifestError(f"no source of the manifest lies under {', '.join(unused)}; its roots are: {known}")
+    return roots
+
+
+def scan_manifest(path: str | Path) -> pl.LazyFrame:
+    """Return the rows of a manifest in rank order as a lazy frame: only the columns and rows asked for are read.
+
+    Nothing but manifest.json is read and checked here; `read_manifest` checks every part's SHA-256.
+
+    Raises ManifestError when it is missing, damaged, or of an unknown format.
+    """
+    info = manifest_info(path)
+    at = place(path)
+    folder = at if at.is_dir() else at.parent
+    return pl.scan_parquet([str(folder / Path(part["path"]).name) for part in info["parts"]])
 
 
 def read_manifest(path: str | Path) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 
 from curate import manifest
 from curate.errors import ManifestError
-from curate.manifest import COLUMNS, manifest_info, read_manifest, write_manifest
+from curate.manifest import COLUMNS, manifest_info, manifest_roots, read_manifest, scan_manifest, write_manifest
 
 INFO = {"method": "random", "budget": "5", "seed": 0}
 
@@ -165,3 +165,18 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ManifestError, match="cannot be written"):
         write_manifest(tmp_path / "file", table(), INFO)
+
+
+def test_lazy_rows_are_those_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_PART_ROWS", 2)
+    folder = written(tmp_path)
+    assert scan_manifest(folder).select("key", "offset").collect().equals(table().select("key", "offset"))
+
+
+def test_roots_move_by_their_longest_beginning() -> None:
+    info = {"sources": [{"id": "a", "root": "/data/x"}, {"id": "b", "root": "/data/x/y"}, {"id": "c", "root": "/dat"}]}
+    assert manifest_roots(info) == {"a": "/data/x", "b": "/data/x/y", "c": "/dat"}
+    moved = manifest_roots(info, {"/data/": "s3://b", "/data/x/y": "/new"})
+    assert moved == {"a": "s3://b/x", "b": "/new", "c": "/dat"}
+    with pytest.raises(ManifestError, match="no source of the manifest lies under /da; its roots are: /dat, "):
+        manifest_roots(info, {"/da": "/x"})
