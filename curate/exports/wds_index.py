@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.errors import SourceError
+from curate.errors import RemoteError, SourceError
 from curate.exports.folder import Folder
 from curate.exports.images import Refused
 from curate.exports.task import Shard, Task
@@ -62,17 +62,16 @@ class WdsIndex:
     def shard(self, shard: Shard) -> Any:
         """Write one tar's index."""
         tars, order, offsets, _ = self._tars
-        rows = dict(
-            zip(offsets[shard.start : shard.stop].tolist(), order[shard.start : shard.stop].tolist(), strict=True)
-        )
+        own = slice(shard.start, shard.stop)
+        rows = list(zip(offsets[own].tolist(), order[own].tolist(), strict=True))
         source, path = tars[shard.number]
         try:
             at = self._place(source, path)
-            found = self._found(at, rows)
+            found = self._found(at, {offset for offset, _ in rows})
         except Refused as refused:
-            self._refuse(shard, rows.values(), refused)
+            self._refuse(shard, rows, refused)
             return None
-        gone = [row for offset, row in rows.items() if offset not in found]
+        gone = [pair for pair in rows if pair[0] not in found]
         self._refuse(shard, gone, Refused("changed", f"no sample's image begins there in {at}"))
         shard.samples = len(found)
         lines = [f"v1.2 {len(found)}", *(_line(found[offset]) for offset in sorted(found))]
@@ -90,22 +89,22 @@ class WdsIndex:
             raise Refused("missing", f"there is no {at}")
         return at if isinstance(at, Remote) else at.absolute()
 
-    def _found(self, at: Place, rows: dict[int, int]) -> dict[int, Group]:
+    def _found(self, at: Place, offsets: set[int]) -> dict[int, Group]:
         """Return the samples whose image begins where a row says, by that offset."""
         found = {}
         try:
             check_tar(at)
             with at.open("rb") as file:
                 for group in index_tar(at, file):
-                    for offset, _ in group.parts.values():
-                        if offset in rows:
-                            found[offset] = group
+                    found |= {offset: group for offset, _ in group.parts.values() if offset in offsets}
+        except RemoteError:  # an outage says nothing of the rows
+            raise
         except (OSError, SourceError) as error:
             raise Refused("unreadable", str(error)) from error
         return found
 
-    def _refuse(self, shard: Shard, ordinals: Iterable[int], refused: Refused) -> None:
-        for ordinal in sorted(ordinals):
+    def _refuse(self, shard: Shard, rows: Iterable[tuple[int, int]], refused: Refused) -> None:
+        for ordinal in sorted(ordinal for _, ordinal in rows):
             for _, row in self._task.subset.records(_COLUMNS, ordinal, ordinal + 1):
                 shard.refuse(ordinal, row, refused)
 
