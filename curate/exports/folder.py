@@ -151,7 +151,8 @@ class Folder:
     def finish(self, figures: Mapping[str, Any]) -> None:
         """Note that the export is whole, and remove what only resuming needs."""
         self.finished = {"job": self.job, **figures}
-        atomic_write(self.at / _DONE, canonical_json(self.finished))
+        with self.put(_DONE) as file:
+            file.write(canonical_json(self.finished))
         if isinstance(self.at, Remote):
             for path in listed(self._work):
                 path.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import importlib
 import json
 import shutil
@@ -23,14 +22,9 @@ from curate.exports.options import Options, parse_size
 from curate.exports.subset import Subset
 from curate.exports.task import Progress, Shard, Task, Writer
 from curate.files import sync_folder
+from curate.pool.trouble import way_out
 from curate.remote import Place, Remote, place
 from curate.version import __version__
-
-_FULL = {
-    errno.ENOSPC: "there is no space left on its disk: free some",
-    errno.EDQUOT: "the quota of its disk is used up: free some space",
-    errno.EFBIG: "a file would be larger than this process may write: raise `ulimit -f`",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +267,15 @@ def _told(done: Exported, form: Format) -> str:
 
 @contextlib.contextmanager
 def _named(out: Place) -> Iterator[None]:
-    """Turn what the system raises over the output into ExportError."""
+    """Turn what the system and the libraries raise over the output into ExportError."""
+    from polars.exceptions import PolarsError
+
     try:
         yield
     except CurateError:
         raise
-    except OSError as error:
-        hint = _FULL.get(error.errno or 0, str(error))
-        raise ExportError(f"cannot write to {out}: {hint}; run the same again to go on ({error.strerror})") from error
+    except (OSError, ValueError, RuntimeError, PolarsError) as error:
+        known = way_out(error)
+        if known is None and not isinstance(error, OSError):
+            raise
+        raise ExportError(f"{out} cannot be written: {known or error}; run the same again to go on") from error
