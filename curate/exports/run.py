@@ -216,7 +216,11 @@ def _one_shard(shard: Shard, writer: Writer, folder: Folder, skip_missing: bool)
 def _finish(task: Task, folder: Folder, writer: Writer, figures: dict[str, Any], is_listing: bool) -> None:
     writer.finish(folder)
     if is_listing:
-        _publish(folder.stage / "listing", task.out)
+        try:
+            _publish(folder.stage / "listing", task.out)
+        except ExportError:
+            folder.discard()
+            raise
         if not figures["files"]:
             folder.discard()
             return
