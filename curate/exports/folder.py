@@ -37,6 +37,7 @@ class Folder:
         self.done: dict[int, Entry] = {}
         self.finished: Entry | None = None
         self.stage = Path()
+        self._is_stale = False
         self._work = at / _WORK
 
     @contextmanager
@@ -70,6 +71,10 @@ class Folder:
         if _DONE in names:
             self.finished = self._read(self.at / _DONE)
         known = self.finished or (self._read(self._work / "job.json") if _WORK in names else None)
+        # Where the sources have moved, what is written names where they were: an unfinished export begins again.
+        self._is_stale = self.finished is None and known is not None and known.get("job") != self.job
+        if self._is_stale and known and _alike(known.get("job"), self.job):
+            return
         if known and known.get("job") != self.job:
             raise ExportError(
                 f"{self.at} holds another export ({_told(known.get('job'))}); remove it, or choose another place"
@@ -90,11 +95,12 @@ class Folder:
         """Read which shards are in place, or begin."""
         if self.finished is not None:
             return
-        atomic_write(self._work / "job.json", canonical_json({"job": self.job}))
         for path in listed(self._work, ".shard"):
-            entry = self._read(path)
-            if entry:
+            if self._is_stale:
+                path.unlink(missing_ok=True)
+            elif entry := self._read(path):
                 self.done[int(Path(path.name).stem)] = _short(entry)
+        atomic_write(self._work / "job.json", canonical_json({"job": self.job}))
 
     def entry(self, number: int) -> Entry:
         """Return all that was noted about a shard."""
@@ -193,6 +199,11 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _alike(job: Any, other: dict[str, Any]) -> bool:
+    """Tell whether two jobs differ in nothing but where the sources lie."""
+    return isinstance(job, dict) and job | {"roots": None} == other | {"roots": None}
 
 
 def _short(entry: Entry) -> Entry:

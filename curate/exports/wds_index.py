@@ -91,7 +91,7 @@ class WdsIndex:
 
     def _found(self, at: Place, offsets: set[int]) -> dict[int, Group]:
         """Return the samples whose image begins where a row says, by that offset."""
-        found = {}
+        found: dict[int, Group] = {}
         try:
             check_tar(at)
             with at.open("rb") as file:

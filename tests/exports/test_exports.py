@@ -138,6 +138,15 @@ def test_webdataset_writes_repeats_under_keys_of_their_own(tars: Path, tmp_path:
     assert done.samples == len(names) == 6
 
 
+def test_exported_tars_are_a_source_of_the_same_samples(tars: Path, tmp_path: Path) -> None:
+    from curate.sources import open_sources
+
+    export(tars / "m", "webdataset", tmp_path / "out", shard_size=12_000)
+    seen = [sample for source in open_sources([tmp_path / "out"]) for sample in source.rows()]
+    told = [(one.uid, one.caption, hashlib.sha256(one.data).hexdigest()) for one in seen]
+    assert told == [(one["uid"], one["caption"], one["sha256"]) for one in rows_of(tars)]
+
+
 def test_dali_indexes_point_at_the_bytes_in_the_original_tars(tars: Path, tmp_path: Path) -> None:
     done = export(tars / "m", "wds-index", tmp_path / "out")
     rows = rows_of(tars)
@@ -313,6 +322,13 @@ def test_lists_of_files_name_only_what_is_there(form: str, moving: Path) -> None
 def test_moved_sources_are_found_where_they_lie_now(moving: Path) -> None:
     done = export(moving / "m", "webdataset", moving / "out", roots={str(moving / "a"): str(moving / "whole")})
     assert done.samples == 6
+    with pytest.raises(ExportError, match="1 missing"):
+        export(moving / "m", "symlinks", moving / "links")
+    assert (
+        export(moving / "m", "symlinks", moving / "links", roots={str(moving / "a"): str(moving / "whole")}).samples
+        == 6
+    )
+    assert all("whole" in os.readlink(path) for path in (moving / "links").rglob("*.jpg"))
     with pytest.raises(ManifestError, match="no source of the manifest lies under"):
         export(moving / "m", "webdataset", moving / "other", roots={"/nowhere": "/x"})
 
@@ -526,3 +542,14 @@ def test_the_command_refuses_what_it_does_not_understand(arguments: list[str], m
 
     with pytest.raises(UsageError, match=message):
         app(["export", str(photos / "m"), "--out", str(photos / "x"), *arguments], standalone_mode=False)
+
+
+def test_every_format_is_documented() -> None:
+    text = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+    table = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    listed = {name.strip(" `"): cells for cells in table for name in cells[1].split(",")}
+    assert set(listed) == set(FORMATS)
+    for name, form in FORMATS.items():
+        assert (listed[name][5].strip() != "") == form.crops, name
+        assert (listed[name][6].strip() == "yes") == form.urls, name
+        assert listed[name][2].strip() == ("folder" if form.kind == "folder" else "file"), name
