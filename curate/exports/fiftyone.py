@@ -1,7 +1,7 @@
 """What FiftyOne imports as FiftyOneImageClassificationDataset, or FiftyOneImageDetectionDataset where rows are crops.
 
 Two JSON files as its documentation has them: data.json, {id: file}, and labels.json, {"classes": […], "labels": {id:
-target}}. A target is a class's number, or a list of boxes, their sides as shares of the image's.
+target}}. A target is a class's number, or a list of boxes with such a number each, sides as shares of the image's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class FiftyOne:
         found: set[str] = set()
         for frame in self._task.subset.frames(["label"]):
             found.update(frame["label"].drop_nulls().unique())
-        return {name: i for i, name in enumerate(sorted(found))}
+        unlabelled = ["crop"] if self._task.subset.is_cropped else []  # a box must be of some class
+        return {name: i for i, name in enumerate(dict.fromkeys([*sorted(found), *unlabelled]))}
 
     def shard(self, shard: Shard) -> list[Any]:
         """Write some images, and return [id, file, target] of each row; an image's crops share its uid as id."""
@@ -40,10 +41,19 @@ class FiftyOne:
         at = Path(self._task.out).absolute()
         for _, row, name, file in located(shard, at, "data/"):
             if self._task.subset.is_cropped:
-                rows.append([row["uid"], file, _detection(row)])
+                rows.append([row["uid"], file, self._detection(row)])
             else:
                 rows.append([name, file, self._classes.get(row["label"])])
         return rows
+
+    def _detection(self, row: dict[str, Any]) -> dict[str, Any]:
+        x, y, w, h = (row[f"crop_{side}"] for side in "xywh")
+        width, height = row["width"], row["height"]
+        return {
+            "label": self._classes["crop" if row["label"] is None else row["label"]],
+            "bounding_box": [x / width, y / height, w / width, h / height],
+            "attributes": {name: row[name] for name in ("tile", "tile_slot", "rank")},
+        }
 
     def finish(self, folder: Folder) -> None:
         """Write both files, a shard at a time."""
@@ -71,17 +81,6 @@ class FiftyOne:
                 else:
                     yield name, target
         yield from boxes.items()
-
-
-def _detection(row: dict[str, Any]) -> dict[str, Any]:
-    x, y, w, h = (row[f"crop_{side}"] for side in "xywh")
-    width, height = row["width"], row["height"]
-    box = [x / width, y / height, w / width, h / height]
-    return {
-        "label": row["label"] or "crop",
-        "bounding_box": box,
-        "attributes": {"tile": row["tile"], "tile_slot": row["tile_slot"], "rank": row["rank"]},
-    }
 
 
 def _write(file: Any, head: str, pairs: Iterator[tuple[str, Any]], tail: str) -> None:

@@ -41,6 +41,7 @@ class Lance:
 
         reader = pa.RecordBatchReader.from_batches(self._schema, batches(shard, self._schema, self._row))
         found = write_fragments(reader, str(self._task.out), schema=self._schema, mode="create")
+        shard.files = len(found)
         return [fragment.to_json() for fragment in found]
 
     def _row(self, item: Item) -> dict[str, Any]:

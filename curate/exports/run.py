@@ -208,7 +208,7 @@ def _one_shard(shard: Shard, writer: Writer, folder: Folder, skip_missing: bool)
         for path in shard.staged.values():
             path.unlink()
         return shard.problems
-    entry = {"samples": shard.samples, "bytes": shard.bytes, "files": len(shard.staged), "notes": notes}
+    entry = {"samples": shard.samples, "bytes": shard.bytes, "files": len(shard.staged) + shard.files, "notes": notes}
     folder.publish(shard.number, shard.staged, {**entry, "problems": shard.problems})
     return shard.problems
 

@@ -102,6 +102,7 @@ class Shard:
     samples: int = 0
     bytes: int = 0
     problems: list[list[Any]] = field(default_factory=list)
+    files: int = 0  # written by a library, not staged
 
     def file(self, name: str) -> Path:
         """Return the path under which to write what will be `name` in the export's folder."""

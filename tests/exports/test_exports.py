@@ -415,6 +415,8 @@ def test_crops_are_detections_of_fiftyone(tmp_path: Path) -> None:
         [8 / 96, 4 / 96, 0.25, 0.5],
         [0.25, 4 / 96, 0.25, 0.5],
     ]
+    labels = read_manifest(folder)["label"].to_list()
+    assert [told["classes"][one["label"]] for one in told["labels"][uids[1]]] == [labels[1], labels[3]]
     assert all(Path(path).is_file() for path in files.values())
 
 
