@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +38,7 @@ class Csv:
 
         def save(frame: pl.DataFrame, file: BinaryIO, start: int) -> None:
             flat = frame.with_columns(
-                pl.col(name).map_elements(lambda value: str(value.to_list()), pl.String)
+                pl.col(name).map_elements(lambda value: json.dumps(value.to_list(), ensure_ascii=False), pl.String)
                 for name, kind in frame.schema.items()
                 if isinstance(kind, pl.List)
             )

@@ -184,12 +184,12 @@ def _write_shards(task: Task, name: str, form: Format, skip_missing: bool) -> Ex
                 lines.write(_line(problem))
         lines.close()
         report = _report(task.out, folder.stage / "problems", refused)
-        done = folder.done.values()
+        samples, files = (sum(entry[key] for entry in folder.done.values()) for key in ("samples", "files"))
         figures = {
             "rows": task.subset.rows,
-            "samples": sum(entry["samples"] for entry in done),
-            "files": sum(entry["files"] for entry in done),
-            "renamed": task.names.renamed if form.names else 0,
+            "samples": samples,
+            "files": files,
+            "renamed": task.names.renamed if form.names and (files or not is_listing) else 0,
             "refused": dict(refused),
             "report": report,
         }

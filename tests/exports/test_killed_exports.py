@@ -82,6 +82,7 @@ def test_a_killed_export_ends_with_the_same_bytes(
     for form in FOLDERS:
         assert events[form] > 20
         plans += [f"{form}:kill:{n}" for n in sorted(draw.sample(range(2, events[form]), KILLS))]
+    plans += [f"{form}:kill:{events[form] // 2}" for form in LISTS]
     told = run(source, tmp_path, plans)
     assert [one["told"] for one in told] == ["killed", "done"] * len(plans)
     for plan in plans:
