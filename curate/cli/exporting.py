@@ -36,7 +36,10 @@ def export(
     seed: Annotated[int | None, typer.Option(help="Of --round stochastic.", min=0)] = None,
     shard_size: Annotated[str | None, typer.Option(help="Bytes of images in a shard, such as 256MB.")] = None,
     copy: Annotated[
-        bool, typer.Option(" /--no-copy", help="Lists of files: refuse images in archives, do not write them out.")
+        bool,
+        typer.Option(
+            " /--no-copy", show_default=False, help="Lists of files: refuse images in archives, write none out."
+        ),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
