@@ -78,7 +78,10 @@ class InfoGrowth:
         return Decision(admitted, twin, gain, gain_image, gain_text)
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Sample `count` rows by gain; the gains come from `scores["gain"]`, else from x in the order given."""
+        """Sample `count` rows by gain; the gains come from `scores["gain"]`, else from x in the order given.
+
+        Memory O(n); without gains O(n d).
+        """
         check_count(data, count)
         if "gain" in data.scores:
             gain = np.asarray(data.scores["gain"], dtype=np.float32)
@@ -105,7 +108,7 @@ class InfoGrowthReference(InfoGrowth):
     """The published form: gains stay as they were at arrival (`scores["gain_arrival"]`, else from x in order)."""
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Sample `count` rows by the gain that each had when it arrived."""
+        """Sample `count` rows by the gain that each had when it arrived. Memory as `infogrowth`."""
         if "gain_arrival" in data.scores:
             data = replace(data, scores={"gain": data.scores["gain_arrival"]})
         else:
