@@ -163,6 +163,23 @@ def tag(
 
 
 @app.command()
+def review(
+    pool: Annotated[str, typer.Argument(help="The pool.")],
+    decisions: Annotated[str, typer.Argument(help="A CSV, TSV, JSON lines or Parquet file: key, action, label.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write people's decisions to a pool: keep, drop, relabel or clear, one sample a row. What follows obeys them."""
+    from dataclasses import asdict
+
+    from curate.engine.review import review as decide
+    from curate.remote import place
+    from curate.sources.records import read_table
+
+    done = decide(pool, read_table(place(decisions)).rows())
+    answer(asdict(done), as_json, lambda d: [draw("reviewed", d)])
+
+
+@app.command()
 def replay(
     pool: Annotated[str, typer.Argument(help="The pool.")],
     order: Annotated[str, typer.Option(help="arrival: everything must come out the same. shuffle: another order.")] = (
