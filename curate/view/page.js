@@ -213,6 +213,12 @@ async function write() {
   say(`written as version ${done.version}; ${number(done.changed)} decisions changed, ${number(done.admitted)} samples are admitted`);
 }
 
+function inWords(value) {
+  if (value === null || typeof value !== "object") return String(value);
+  const inner = (part) => (part !== null && typeof part === "object" ? `(${inWords(part)})` : inWords(part));
+  return Array.isArray(value) ? value.map(inner).join(", ") : Object.entries(value).map(([name, part]) => `${name} ${inner(part)}`).join(", ");
+}
+
 async function why() {
   const row = rows[current];
   if (!row) return;
@@ -223,16 +229,18 @@ async function why() {
   at("why-image").alt = told.caption || told.key;
   const list = [];
   for (const [name, value] of Object.entries(told)) {
-    if (value === null || value === "" || (Array.isArray(value) && !value.length)) continue;
+    const empty = value === null || value === "" || (typeof value === "object" && !Object.keys(value).length);
+    if (empty || name === "mended") continue; // the history has what was mended
     const term = document.createElement("dt");
     const text = document.createElement("dd");
     term.textContent = name;
     text.dir = "auto";
-    text.textContent = typeof value === "object" ? JSON.stringify(value, null, 1) : value;
+    text.textContent = Array.isArray(value) ? value.map(inWords).join("\n") : inWords(value);
     list.push(term, text);
   }
   at("why-list").replaceChildren(...list);
   at("why").showModal();
+  at("why").scrollTop = 0;
 }
 
 function relabel() {
