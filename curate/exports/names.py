@@ -49,7 +49,7 @@ class Names:
     """One name for each row of a manifest, made of its key; `renamed` says how many are not the key itself.
 
     Names that would be alike, in a file system that ignores case too, end in `~` and the row's ordinal. No other name
-    holds that sign, so no two are alike. Holds 18 bytes a row while it is made, one afterwards.
+    holds that sign, so no two are alike. Holds 35 bytes a row while it is made, one afterwards.
     """
 
     def __init__(self, subset: Subset) -> None:

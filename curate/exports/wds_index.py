@@ -25,7 +25,7 @@ _COLUMNS = ["uid", "source", "key", "path", "offset"]
 
 
 class WdsIndex:
-    """Writes an `.idx` for each tar with chosen samples, `shards.json` and `shards.txt`. Holds 28 bytes a row.
+    """Writes an `.idx` for each tar with chosen samples, `shards.json` and `shards.txt`. Holds 36 bytes a row.
 
     An index begins `v1.2 N`; each of its N lines names the components of a chosen sample: `ext offset size name`.
     """
@@ -76,9 +76,9 @@ class WdsIndex:
         shard.samples = len(found)
         lines = [f"v1.2 {len(found)}", *(_line(found[offset]) for offset in sorted(found))]
         if found:
-            shard.file(self._index(shard.number)).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            shard.file(self._names[shard.number]).write_text("\n".join(lines) + "\n", encoding="utf-8")
         shard.tick(shard.stop - 1)
-        return {"url": str(at), "nsamples": len(found), "index": self._index(shard.number)} if found else None
+        return {"url": str(at), "nsamples": len(found), "index": self._names[shard.number]} if found else None
 
     def _place(self, source: str, path: str) -> Place:
         root = self._task.subset.roots.get(source)
@@ -108,13 +108,12 @@ class WdsIndex:
             for _, row in self._task.subset.records(_COLUMNS, ordinal, ordinal + 1):
                 shard.refuse(ordinal, row, refused)
 
-    def _index(self, number: int) -> str:
-        stems = self._stems
-        return f"{stems[number]}.idx" if len(set(stems)) == len(stems) else f"{number:05d}.idx"
-
     @cached_property
-    def _stems(self) -> list[str]:
-        return [re.sub(r"[^\w-]+", "_", PurePosixPath(path).stem).lower() for _, path in self._tars[0]]
+    def _names(self) -> list[str]:
+        """Return each tar's index: its name, or numbers where two tars have one name."""
+        stems = [re.sub(r"[^\w-]+", "_", PurePosixPath(path).stem).lower() for _, path in self._tars[0]]
+        apart = len(set(stems)) == len(stems)
+        return [f"{stem}.idx" if apart else f"{i:05d}.idx" for i, stem in enumerate(stems)]
 
     def finish(self, folder: Folder) -> None:
         """Write the lists of tars."""
