@@ -6,10 +6,12 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import curate
 from curate.errors import ExportError, ManifestError, UsageError
 from curate.exports import export
 from curate.exports.formats import FORMATS
+from curate.exports.names import Names
 from curate.exports.options import Options, parse_size
 from curate.exports.wds_index import braced
 from curate.exports.weights import repeats
@@ -251,6 +254,34 @@ def test_hostile_keys_become_names_of_their_own(form: str, tmp_path: Path) -> No
         assert not stem.startswith("-")
     assert done.renamed == len(members)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "out", "tars"]
+
+
+class Keys:
+    """As much of a Subset as names are made of."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.rows, self._keys = len(keys), keys
+
+    def frames(self, columns: list[str]) -> list[pl.DataFrame]:
+        assert columns == ["key"]
+        cut = self.rows // 2
+        return [pl.DataFrame({"key": part}, schema={"key": pl.String}) for part in (self._keys[:cut], self._keys[cut:])]
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["a", "A", "a.jpg", "a~1"]), max_size=9
+    )
+)
+def test_names_of_any_keys_are_safe_and_apart(keys: list[str]) -> None:
+    names = Names(Keys(keys))  # type: ignore[arg-type]
+    found = names.of(keys, 0)
+    assert len({unicodedata.normalize("NFD", name).lower() for name in found}) == len(keys)
+    for key, name in zip(keys, found, strict=True):
+        assert re.fullmatch(r"[^\W][\w-]*(~\d+)?", name)
+        if re.fullmatch(r"[a-z]+", key) and keys.count(key) == 1 and "A" not in keys and "a.jpg" not in keys:
+            assert name == key
+    assert names.of(keys[1:], 1) == found[1:]
 
 
 def test_equal_keys_of_two_sources_are_told_apart_and_named_in_the_sample(tmp_path: Path) -> None:
