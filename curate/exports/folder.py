@@ -72,8 +72,8 @@ class Folder:
             self.finished = self._read(self.at / _DONE)
         known = self.finished or (self._read(self._work / "job.json") if _WORK in names else None)
         # Where the sources have moved, what is written names where they were: an unfinished export begins again.
-        self._is_stale = self.finished is None and known is not None and known.get("job") != self.job
-        if self._is_stale and known and _alike(known.get("job"), self.job):
+        self._is_stale = known is None or known.get("job") != self.job
+        if known and self.finished is None and self._is_stale and _alike(known.get("job"), self.job):
             return
         if known and known.get("job") != self.job:
             raise ExportError(
@@ -96,11 +96,16 @@ class Folder:
         if self.finished is not None:
             return
         for path in listed(self._work, ".shard"):
-            if self._is_stale:
-                path.unlink(missing_ok=True)
-            elif entry := self._read(path):
+            entry = None if self._is_stale else self._read(path)
+            if entry and self._is_there(entry):
                 self.done[int(Path(path.name).stem)] = _short(entry)
+            else:
+                path.unlink(missing_ok=True)
         atomic_write(self._work / "job.json", canonical_json({"job": self.job}))
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Tell whether nobody removed a shard's files, to make room for instance; a store is not asked for each."""
+        return isinstance(self.at, Remote) or all(os.path.lexists(self.at / name) for name in entry["names"])
 
     def entry(self, number: int) -> Entry:
         """Return all that was noted about a shard."""
@@ -119,7 +124,7 @@ class Folder:
                 _below(self.at, name).write_file(path)  # type: ignore[union-attr]
         else:
             self._move(self.at, staged)
-        atomic_write(self._work / f"{number:08d}.shard", canonical_json(entry))
+        atomic_write(self._work / f"{number:08d}.shard", canonical_json({**entry, "names": list(staged)}))
         self.done[number] = _short(entry)
 
     def _move(self, at: Path, staged: Mapping[str, Path]) -> None:

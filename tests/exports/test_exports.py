@@ -308,6 +308,24 @@ def moving(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_shards_that_were_removed_are_written_again(moving: Path) -> None:
+    with pytest.raises(ExportError):
+        export(moving / "m", "webdataset", moving / "out", shard_size=1000)
+    (moving / "out" / "00000000.tar").unlink()
+    (moving / "out" / ".curate-export" / "00000002.shard").unlink()
+    moved = {str(moving / "a"): str(moving / "whole")}
+    export(moving / "m", "webdataset", moving / "out", shard_size=1000, roots=moved)
+    export(moving / "m", "webdataset", moving / "fresh", shard_size=1000, roots=moved)
+    assert contents(moving / "out") == contents(moving / "fresh")
+
+
+def test_notes_of_shards_without_their_job_are_not_believed(moving: Path) -> None:
+    work = moving / "x" / ".curate-export"
+    work.mkdir(parents=True)
+    (work / "00000000.shard").write_text('{"samples": 99, "bytes": 0, "files": 1, "problems": [], "names": []}')
+    assert export(moving / "m", "symlinks", moving / "x", skip_missing=True).samples == 5
+
+
 READING = ["webdataset", "hf", "mds", "litdata", "lance", "copy"]
 
 
