@@ -11,6 +11,7 @@ from curate.exports.subset import Subset
 
 _EXTENSION = r"(?i)\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|p[bgp]m|avif|dcm|jp2|heic|jxl)$"
 _RESERVED = r"(?i)^(con|prn|aux|nul|com\d|lpt\d)$"  # devices on Windows, whatever the extension
+_OTHER = r"[^\p{L}\p{M}\p{N}_-]+"  # \w would let invisible joiners through
 _BYTES, _CHARACTERS = 180, 45  # 45 characters take at most 180 bytes; file systems stop at 255 with what is added
 
 _FORMATS = (
@@ -36,7 +37,7 @@ def extension(data: bytes) -> str:
 
 def clean(name: pl.Expr, is_file: bool = True) -> pl.Expr:
     """Return names of letters, digits, `_` and `-`, at most 180 bytes long; of a file's, the extension goes."""
-    name = (_stem(name) if is_file else name).str.normalize("NFC").str.replace_all(r"[^\w-]+", "_")
+    name = (_stem(name) if is_file else name).str.normalize("NFC").str.replace_all(_OTHER, "_")
     name = pl.when(name.str.len_bytes() > _BYTES).then(name.str.slice(0, _CHARACTERS)).otherwise(name)
     return name.str.replace(_RESERVED, "_${0}").str.replace(r"^(-|$)", "_${1}")
 

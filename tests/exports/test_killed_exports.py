@@ -17,7 +17,6 @@ FOLDERS = ["webdataset", "wds-index", "hf", "mds", "litdata", "lance", "open-cli
 LISTS = ["datacomp", "jsonl", "csv", "txt"]
 LIMITS = {"wds-index": 100, "open-clip-csv": 3000, "copy": 1500, "fiftyone": 1500, "datacomp": 300, "txt": 100}
 LIMITS |= {"jsonl": 2000, "csv": 2000}
-KILLS = 2
 
 pytestmark = [
     pytest.mark.slow,
@@ -81,7 +80,8 @@ def test_a_killed_export_ends_with_the_same_bytes(
     plans = []
     for form in FOLDERS:
         assert events[form] > 20
-        plans += [f"{form}:kill:{n}" for n in sorted(draw.sample(range(2, events[form]), KILLS))]
+        kills = 1 if form in ("litdata", "fiftyone") else 2  # which share most of their code with another
+        plans += [f"{form}:kill:{n}" for n in sorted(draw.sample(range(2, events[form]), kills))]
     plans += [f"{form}:kill:{events[form] // 2}" for form in LISTS]
     told = run(source, tmp_path, plans)
     assert [one["told"] for one in told] == ["killed", "done"] * len(plans)
