@@ -1,6 +1,6 @@
 """DataComp exports of large manifests: seconds and peak memory, and the ratio to the plain way to write the same array.
 
-`python -m benchmarks.exports [ROWS]`; ten million rows take 1.3 GB in the folder for temporary files while it runs.
+`python -m benchmarks.exports [ROWS]`; ten million rows take .6 GB in the folder for temporary files while it runs.
 """
 
 from __future__ import annotations

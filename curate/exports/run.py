@@ -282,4 +282,4 @@ def _named(out: Place) -> Iterator[None]:
         known = way_out(error)
         if known is None and not isinstance(error, OSError):
             raise
-        raise ExportError(f"{out} cannot be written: {known or error}; run the same again to go on") from error
+        raise ExportError(f"{out} cannot be written: {known or f'{error}; run the same again to go on'}") from error

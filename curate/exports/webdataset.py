@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from typing import Any
 
@@ -38,7 +39,7 @@ class WebDataset:
         return {name: shard.samples}
 
     def _members(self, item: Item) -> list[tuple[str, bytes]]:
-        columns = {name: item.row[name] for name in self._task.columns}
+        columns = {name: _plain(item.row[name]) for name in self._task.columns}
         parts = {item.file.rpartition(".")[2]: item.data}
         if item.row["caption"] is not None:
             parts["txt"] = item.row["caption"].encode()
@@ -53,3 +54,8 @@ class WebDataset:
             sizes |= notes
         with folder.put("sizes.json") as file:
             file.write(json.dumps(sizes, indent=1).encode() + b"\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, which knows neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

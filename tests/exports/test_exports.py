@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -139,6 +140,15 @@ def test_webdataset_writes_repeats_under_keys_of_their_own(tars: Path, tmp_path:
         names = [name for name in tar.getnames() if name.endswith(".jpg")]
     assert names == [f"{one['key']}-{j}.jpg" for one in rows for j in range(int(one["weight"]))]
     assert done.samples == len(names) == 6
+
+
+def test_no_number_in_a_tars_json_is_not_json(tmp_path: Path) -> None:
+    rows = [one | {"pvi": float("nan"), "gain": float("inf")} for one in tar_rows(tmp_path / "t", "0.tar", range(1))]
+    export(manifest(tmp_path / "m", rows, {"0.tar": tmp_path / "t"}), "webdataset", tmp_path / "out")
+    with tarfile.open(tmp_path / "out" / "00000000.tar") as tar:
+        text = tar.extractfile("000000000.json").read()  # type: ignore[union-attr]
+    told = json.loads(text, parse_constant=pytest.fail)
+    assert (told["pvi"], told["gain"], told["weight"]) == (None, None, 1.0)
 
 
 def test_exported_tars_are_a_source_of_the_same_samples(tars: Path, tmp_path: Path) -> None:
@@ -523,6 +533,23 @@ def test_a_damaged_part_is_refused(photos: Path, tmp_path: Path) -> None:
     part.write_bytes(data)
     with pytest.raises(ManifestError, match="is damaged"):
         export(tmp_path / "m", "datacomp", tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("form", ["webdataset", "jsonl"])
+def test_a_disk_without_space_is_told_in_words(
+    form: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("curate.exports.folder.sync", full)
+        patch.setattr("curate.exports.run.sync", full)
+        with pytest.raises(
+            ExportError, match="cannot be written: there is no space left on its disk: free some and run"
+        ):
+            export(photos / "m", form, tmp_path / "out")
+    assert export(photos / "m", form, tmp_path / "out").samples == 12
 
 
 def test_two_exports_to_one_place_do_not_mix(photos: Path, tmp_path: Path) -> None:
