@@ -27,7 +27,7 @@ def describe(path: str | Place) -> dict[str, Any]:
     raise PoolError(f"{path} is neither a pool nor a manifest")
 
 
-def spread_of_scores(path: str | Place, bins: int = 40) -> dict[str, dict[str, Any]]:
+def spread_of_scores(path: str | Place, bins: int = 32) -> dict[str, dict[str, Any]]:
     """Return {score: {"low", "high", "counts"}} of a pool's float columns: histograms between the .5 % quantiles."""
     pool = Pool.open(path)
     names = [field.name for field in pool.dataset.schema if str(field.type) == "float"]

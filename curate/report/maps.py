@@ -26,7 +26,7 @@ _TAIL = 0.002  # share of the rows on each side that lies on the edge
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A picture as a data URI, what it shows, and the colours of its two ends in words."""
+    """A picture as a data URI, what it shows, and its two ends: what they mean, and the class that has their colour."""
 
     title: str
     words: str
@@ -51,7 +51,7 @@ def pool_maps(pool: Pool, rows: pl.DataFrame) -> list[Map]:
             "By decision",
             words,
             _drawn(*share, _KEPT, _REFUSED),
-            (("admitted", _hex(_KEPT)), ("refused", _hex(_REFUSED))),
+            (("admitted", "map-kept"), ("refused", "map-refused")),
         )
     ]
     for name, low, high in (
@@ -65,9 +65,7 @@ def pool_maps(pool: Pool, rows: pl.DataFrame) -> list[Map]:
         if known.sum() >= 3:
             rank = np.argsort(np.argsort(values[known], kind="stable"), kind="stable") / max(known.sum() - 1, 1)
             picture = _drawn(*_cells(place[known], rank), _LOW, _HIGH)
-            maps.append(
-                Map(f"By {name}", "The same places, by rank.", picture, ((low, _hex(_LOW)), (high, _hex(_HIGH))))
-            )
+            maps.append(Map(f"By {name}", "The same places, by rank.", picture, ((low, "map-low"), (high, "map-high"))))
             break
     return maps
 
@@ -122,7 +120,3 @@ def _drawn(count: F64, mean: F64, low: tuple[int, int, int], high: tuple[int, in
     stream = io.BytesIO()
     image.quantize(64, method=Image.Quantize.FASTOCTREE).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
