@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import polars as pl
 
 from curate.errors import ManifestError
 from curate.files import atomic_write
-from curate.remote import Place, place
+from curate.remote import Place, Remote, place
 from curate.version import __version__
 
-FORMAT = [1, 2]
+FORMAT = [1, 3]
 FEATURES = frozenset({"crops"})  # that this reader knows, of those that a manifest may require
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
+# What polars raises on bytes that are no Parquet; Rust's panics are no Exception.
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError)
 
 COLUMNS: dict[str, Any] = {
     "uid": pl.String,
@@ -56,46 +59,79 @@ CROPS: dict[str, Any] = {
 """Columns of a manifest whose rows are crops: a reader that takes them for whole images must refuse it."""
 
 
-def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) -> Place:
+def write_manifest(out: str | Path, rows: pl.DataFrame | Iterable[pl.DataFrame], info: dict[str, Any]) -> Place:
     """Write rows (in rank order, COLUMNS first) and info under a folder; return the path of manifest.json.
+
+    rows: one frame, or frames of equal columns that follow each other: no more than a part of 1,000,000 rows is held.
 
     The parts are written first and manifest.json last, each atomically, so a reader sees the old manifest or the new.
     Raises ManifestError when the folder cannot be written.
     """
     folder = place(out)
     earlier = _earlier_parts(folder)
-    cropped = CROPS.keys() <= set(rows.columns)
-    kinds = {**COLUMNS, **(CROPS if cropped else {})}
-    table = rows.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items())
+    written: list[dict[str, Any]] = []
+    done = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        parts = []
-        for number, start in enumerate(range(0, max(table.height, 1), _PART_ROWS)):
-            stream = io.BytesIO()
-            part = table.slice(start, _PART_ROWS)
-            part.write_parquet(stream, compression="zstd", statistics=True)
-            data = stream.getvalue()
-            digest = hashlib.sha256(data).hexdigest()
-            # Named by content, so that an old manifest keeps its parts until it is replaced.
-            name = f"part-{number:05d}-{digest[:8]}.parquet"
-            atomic_write(folder / name, data)
-            parts.append({"path": name, "rows": part.height, "bytes": len(data), "sha256": digest})
+        for part in _in_parts([rows] if isinstance(rows, pl.DataFrame) else rows):
+            written.append(_write_part(folder, len(written), part))
+            columns = part.columns
         value = {
             "format": FORMAT,
-            "required_features": ["crops"] if cropped else [],
+            "required_features": ["crops"] if CROPS.keys() <= set(columns) else [],
             "writer": {"name": "curate-engine", "version": __version__},
             **info,
-            "rows": table.height,
-            "columns": table.columns,
-            "parts": parts,
+            "rows": sum(part["rows"] for part in written),
+            "columns": columns,
+            "parts": written,
         }
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        done = True  # from here on the parts may be named
         atomic_write(folder / _INFO, text.encode())
-        for stale in earlier - {part["path"] for part in parts}:
-            (folder / stale).unlink(missing_ok=True)
+        _unlink(folder, earlier - {part["path"] for part in written})
     except OSError as error:
         raise ManifestError(f"the manifest cannot be written to {folder}: {error}") from error
+    finally:
+        if not done:
+            _unlink(folder, {part["path"] for part in written} - earlier)
     return folder / _INFO
+
+
+def _unlink(folder: Place, names: Iterable[str]) -> None:
+    """Delete parts; one that cannot be deleted is left: no manifest names it."""
+    for name in names:
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _in_parts(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the rows of frames in parts of one size, the last one smaller; one empty part where there are no rows."""
+    held: pl.DataFrame | None = None
+    first = True
+    for frame in frames:
+        held = frame if held is None else pl.concat([held, frame])
+        while held.height >= _PART_ROWS:
+            yield held.head(_PART_ROWS)
+            held, first = held.slice(_PART_ROWS), False
+    if held is None:
+        raise ManifestError("a manifest needs at least one frame of rows, which may be empty")
+    if held.height or first:
+        yield held
+
+
+def _write_part(folder: Place, number: int, rows: pl.DataFrame) -> dict[str, Any]:
+    """Write one part and return its entry in manifest.json."""
+    kinds = _kinds(CROPS.keys() <= set(rows.columns))
+    stream = io.BytesIO()
+    # One chunk: else the bytes would tell how the rows came together.
+    part = rows.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items()).rechunk()
+    part.write_parquet(stream, compression="zstd", statistics=True)
+    data = stream.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    # Named by content, so that an old manifest keeps its parts until it is replaced.
+    name = f"part-{number:05d}-{digest[:8]}.parquet"
+    atomic_write(folder / name, data)
+    return {"path": name, "rows": part.height, "bytes": len(data), "sha256": digest}
 
 
 def _earlier_parts(folder: Place) -> set[str]:
@@ -117,24 +153,45 @@ def manifest_info(path: str | Place) -> dict[str, Any]:
     file = path / _INFO if path.is_dir() else path
     try:
         info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"there is no readable manifest at {path}: {error}") from error
-    if not _is_manifest(info):
+    if not isinstance(info, dict) or not isinstance(info.get("parts"), list):
         raise ManifestError(f"{file} is not a manifest of curate")
-    if info["format"][0] != FORMAT[0]:
-        raise ManifestError(f"{file} has format {info['format']}, and this reader knows {FORMAT[0]}.x; upgrade curate")
-    unknown = [name for name in info["required_features"] if name not in FEATURES]
-    if unknown:
-        raise ManifestError(f"{file} needs features that this reader does not know: {', '.join(map(str, unknown))}")
+    _check_version(file, info)
+    if wrong := _wrong(info):
+        raise ManifestError(f"{file} is damaged: {wrong}")
     return info
 
 
-def _is_manifest(info: Any) -> bool:
-    """Tell whether the entries that a reader needs are there, with parts and a format that are not empty."""
-    if not isinstance(info, dict) or not isinstance(info.get("required_features"), list):
-        return False
-    lists = all(isinstance(info.get(name), list) and info[name] for name in ("format", "parts"))
-    return lists and all(isinstance(part, dict) and {"path", "sha256"} <= part.keys() for part in info["parts"])
+def _check_version(file: Place, info: dict[str, Any]) -> None:
+    """Raise ManifestError for a major version, or a required feature, that this reader does not know."""
+    version, features = info.get("format"), info.get("required_features")
+    if not (isinstance(version, list) and len(version) > 1 and all(type(number) is int for number in version)):
+        raise ManifestError(f"{file} is damaged: its format is {version!r}, which is no [major, minor]")
+    if version[0] != FORMAT[0]:
+        raise ManifestError(f"{file} has format {version}, and this reader knows {FORMAT[0]}.x; upgrade curate")
+    if not isinstance(features, list):
+        raise ManifestError(f"{file} is damaged: its required_features are {features!r}, which is no list")
+    unknown = [str(name) for name in features if not isinstance(name, str) or name not in FEATURES]
+    if unknown:
+        raise ManifestError(f"{file} needs features that this reader does not know: {', '.join(unknown)}")
+
+
+def _wrong(info: dict[str, Any]) -> str:
+    """Return what is wrong with the entries that readers use, "" if nothing is."""
+    parts, sources = info["parts"], info.get("sources", [])
+    if not parts:
+        return "it has no parts"
+    kinds = {"path": str, "sha256": str, "rows": int}
+    for number, part in enumerate(parts):
+        if not isinstance(part, dict) or any(type(part.get(name)) is not kind for name, kind in kinds.items()):
+            return f"parts[{number}] has no {', '.join(kinds)}"
+    if info.get("rows") != sum(part["rows"] for part in parts):
+        return f"its parts have {sum(part['rows'] for part in parts)} rows together, and it tells {info.get('rows')!r}"
+    for number, source in enumerate(sources if isinstance(sources, list) else [sources]):
+        if not isinstance(source, dict) or not all(isinstance(source.get(name), str) for name in ("id", "root")):
+            return f"sources[{number}] has no id and root"
+    return ""
 
 
 def manifest_roots(info: dict[str, Any], moved: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -163,14 +220,19 @@ def manifest_roots(info: dict[str, Any], moved: Mapping[str, str] | None = None)
 def scan_manifest(path: str | Path) -> pl.LazyFrame:
     """Return the rows of a manifest in rank order as a lazy frame: only the columns and rows asked for are read.
 
-    Nothing but manifest.json is read and checked here; `read_manifest` checks every part's SHA-256.
+    Of parts that lie here only the columns' names and types are read and checked, nothing else: `read_manifest` and
+    `read_parts` check every part's SHA-256. Parts in a store are fetched and checked, and held as they are stored.
 
     Raises ManifestError when it is missing, damaged, or of an unknown format.
     """
-    info = manifest_info(path)
-    at = place(path)
-    folder = at if at.is_dir() else at.parent
-    return pl.scan_parquet([str(folder / Path(part["path"]).name) for part in info["parts"]])
+    info, folder = manifest_info(path), _folder(path)
+    if isinstance(folder, Remote):
+        frame = pl.scan_parquet([_part_bytes(folder, part) for part in info["parts"]])
+    else:
+        frame = pl.scan_parquet([str(folder / Path(part["path"]).name) for part in info["parts"]], glob=False)
+    with _named(folder):
+        _check_columns(folder, _kinds("crops" in info["required_features"]), frame.collect_schema())
+    return frame
 
 
 def read_manifest(path: str | Path) -> pl.DataFrame:
@@ -178,17 +240,61 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
 
     Raises ManifestError when it is missing, damaged, or of an unknown format.
     """
-    info = manifest_info(path)
-    at = place(path)
-    folder = at if at.is_dir() else at.parent
-    frames = []
+    with _named(place(path)):  # parts of different columns
+        return pl.concat(read_parts(path))
+
+
+def read_parts(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a manifest in rank order, a part at a time, checked as `read_manifest` does.
+
+    columns: those that are wanted; all by default.
+    """
+    info, folder = manifest_info(path), _folder(path)
+    kinds = _kinds("crops" in info["required_features"])
     for part in info["parts"]:
-        file = folder / Path(part["path"]).name
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise ManifestError(f"a part of the manifest is missing: {error}") from error
-        if hashlib.sha256(data).hexdigest() != part["sha256"]:
-            raise ManifestError(f"{file} is damaged: its SHA-256 is not the one in {_INFO}")
-        frames.append(pl.read_parquet(io.BytesIO(data)))
-    return pl.concat(frames)
+        data, name = _part_bytes(folder, part), folder / Path(part["path"]).name
+        with _named(name):
+            frame = pl.read_parquet(io.BytesIO(data), columns=None if columns is None else list(columns))
+            _check_columns(name, {c: k for c, k in kinds.items() if columns is None or c in columns}, frame.schema)
+        if frame.height != part["rows"]:
+            raise ManifestError(f"{name} is damaged: it has {frame.height} rows, and {_INFO} tells {part['rows']}")
+        yield frame
+
+
+def _folder(path: str | Path) -> Place:
+    at = place(path)
+    return at if at.is_dir() else at.parent
+
+
+@contextmanager
+def _named(at: Place) -> Iterator[None]:
+    """Turn what polars raises on damaged files into ManifestError."""
+    try:
+        yield
+    except ManifestError:
+        raise
+    except _UNREADABLE as error:
+        raise ManifestError(f"{at} cannot be read: {error}") from error
+
+
+def _part_bytes(folder: Place, part: Mapping[str, Any]) -> bytes:
+    """Return a part's bytes, checked. Raises ManifestError when they are gone or are others."""
+    file = folder / Path(part["path"]).name
+    try:
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"a part of the manifest is missing: {error}") from error
+    if hashlib.sha256(data).hexdigest() != part["sha256"]:
+        raise ManifestError(f"{file} is damaged: its SHA-256 is not the one in {_INFO}")
+    return data
+
+
+def _kinds(crops: bool) -> dict[str, Any]:
+    return {**COLUMNS, **(CROPS if crops else {})}
+
+
+def _check_columns(at: Place, kinds: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise ManifestError, naming it, for a column of the format that is missing or has another type."""
+    for name, kind in kinds.items():
+        if found.get(name) != kind:
+            raise ManifestError(f"{at} is damaged: column {name!r} is {found.get(name, 'missing')}, not {kind}")
