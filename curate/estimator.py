@@ -15,6 +15,7 @@ from curate.selection.arrays import select
 from curate.selection.budgets import Budget, parse_budget
 from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
 from curate_selectors.errors import SelectorError
+from curate_selectors.protocols import Pass
 from curate_selectors.registry import make
 from curate_selectors.types import Selection
 
@@ -69,6 +70,9 @@ class Curator(BaseEstimator):  # type: ignore[misc]
         n_features_in_, n_samples_seen_: d and n.
     """
 
+    _pass: Pass | None
+    _selection: Selection | None
+
     def __init__(
         self,
         method: str = "infogrowth",
@@ -119,14 +123,14 @@ class Curator(BaseEstimator):  # type: ignore[misc]
         return self._partial_fit
 
     def _partial_fit(self, X: Any, y: Any = None) -> Curator:
-        started = getattr(self, "_pass", None)
-        x = unit_rows(as_rows(self._checked(X, reset=started is None)))
-        if started is None:
+        run: Pass | None = getattr(self, "_pass", None)
+        x = unit_rows(as_rows(self._checked(X, reset=run is None)))
+        if run is None:
             most = int(self.budget) if isinstance(self.budget, Integral) else None
-            self._pass = self._made().begin(most, self._seed())
+            run = self._made().begin(most, self._seed())
             self.n_samples_seen_ = 0
-        self._pass.add(x)
-        self._selection = None
+        run.add(x)
+        self._pass, self._selection = run, None
         self.n_samples_seen_ += x.shape[0]
         return self
 
@@ -192,14 +196,17 @@ class Curator(BaseEstimator):  # type: ignore[misc]
 
     def _chosen(self) -> Selection:
         """Return the selection; after partial_fit it is made when it is first asked for."""
-        if getattr(self, "_selection", None) is None:
-            if getattr(self, "_pass", None) is None:
-                raise NotFittedError("this Curator is not fitted yet; call fit or partial_fit first")
-            amount = parse_budget(self.budget, self.n_samples_seen_)
-            if amount.rows is None:
-                raise UsageError("a budget in bytes needs fit(X, sizes=…); partial_fit takes a count or a share")
-            self._selection = self._pass.chosen(amount.rows)
-        return self._selection
+        chosen: Selection | None = getattr(self, "_selection", None)
+        if chosen is not None:
+            return chosen
+        run: Pass | None = getattr(self, "_pass", None)
+        if run is None:
+            raise NotFittedError("this Curator is not fitted yet; call fit or partial_fit first")
+        amount = parse_budget(self.budget, self.n_samples_seen_)
+        if amount.rows is None:
+            raise UsageError("a budget in bytes needs fit(X, sizes=…); partial_fit takes a count or a share")
+        self._selection = chosen = run.chosen(amount.rows)
+        return chosen
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """Return X as an array, its features noted or compared with those noted."""
