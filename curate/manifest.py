@@ -5,11 +5,9 @@ Equal input, recipe and versions give equal bytes: no clock, no host, no pool pa
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import polars as pl
 
 from curate.errors import ManifestError
 from curate.files import atomic_write
+from curate.parts import check_columns, named, part_bytes, read_part, write_part
 from curate.remote import Place, Remote, place
 from curate.version import __version__
 
@@ -24,8 +23,6 @@ FORMAT = [1, 3]
 FEATURES = frozenset({"crops"})  # that this reader knows, of those that a manifest may require
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
-# What polars raises on bytes that are no Parquet; Rust's panics are no Exception.
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError)
 
 COLUMNS: dict[str, Any] = {
     "uid": pl.String,
@@ -74,7 +71,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame | Iterable[pl.DataFrame],
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part in _in_parts([rows] if isinstance(rows, pl.DataFrame) else rows):
-            written.append(_write_part(folder, len(written), part))
+            written.append(write_part(folder, len(written), part, _kinds(CROPS.keys() <= set(part.columns))))
             columns = part.columns
         value = {
             "format": FORMAT,
@@ -119,21 +116,6 @@ def _in_parts(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield held
 
 
-def _write_part(folder: Place, number: int, rows: pl.DataFrame) -> dict[str, Any]:
-    """Write one part and return its entry in manifest.json."""
-    kinds = _kinds(CROPS.keys() <= set(rows.columns))
-    stream = io.BytesIO()
-    # One chunk: else the bytes would tell how the rows came together.
-    part = rows.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items()).rechunk()
-    part.write_parquet(stream, compression="zstd", statistics=True)
-    data = stream.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    # Named by content, so that an old manifest keeps its parts until it is replaced.
-    name = f"part-{number:05d}-{digest[:8]}.parquet"
-    atomic_write(folder / name, data)
-    return {"path": name, "rows": part.height, "bytes": len(data), "sha256": digest}
-
-
 def _earlier_parts(folder: Place) -> set[str]:
     """Return the names of the parts of the manifest that is about to be replaced; ManifestError if it is not ours."""
     if not (folder / _INFO).exists():
@@ -153,6 +135,7 @@ def manifest_info(path: str | Place) -> dict[str, Any]:
     file = path / _INFO if path.is_dir() else path
     try:
         info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        json.dumps(info, ensure_ascii=False).encode()  # JSON can escape what is no text
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"there is no readable manifest at {path}: {error}") from error
     if not isinstance(info, dict) or not isinstance(info.get("parts"), list):
@@ -227,11 +210,11 @@ def scan_manifest(path: str | Path) -> pl.LazyFrame:
     """
     info, folder = manifest_info(path), _folder(path)
     if isinstance(folder, Remote):
-        frame = pl.scan_parquet([_part_bytes(folder, part) for part in info["parts"]])
+        frame = pl.scan_parquet([part_bytes(folder, part) for part in info["parts"]])
     else:
         frame = pl.scan_parquet([str(folder / Path(part["path"]).name) for part in info["parts"]], glob=False)
-    with _named(folder):
-        _check_columns(folder, _kinds("crops" in info["required_features"]), frame.collect_schema())
+    with named(folder):
+        check_columns(folder, _kinds("crops" in info["required_features"]), frame.collect_schema())
     return frame
 
 
@@ -240,7 +223,7 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
 
     Raises ManifestError when it is missing, damaged, or of an unknown format.
     """
-    with _named(place(path)):  # parts of different columns
+    with named(place(path)):  # parts of different columns
         return pl.concat(read_parts(path))
 
 
@@ -251,14 +234,9 @@ def read_parts(path: str | Path, columns: Sequence[str] | None = None) -> Iterat
     """
     info, folder = manifest_info(path), _folder(path)
     kinds = _kinds("crops" in info["required_features"])
+    wanted = kinds if columns is None else {name: kinds[name] for name in columns if name in kinds}
     for part in info["parts"]:
-        data, name = _part_bytes(folder, part), folder / Path(part["path"]).name
-        with _named(name):
-            frame = pl.read_parquet(io.BytesIO(data), columns=None if columns is None else list(columns))
-            _check_columns(name, {c: k for c, k in kinds.items() if columns is None or c in columns}, frame.schema)
-        if frame.height != part["rows"]:
-            raise ManifestError(f"{name} is damaged: it has {frame.height} rows, and {_INFO} tells {part['rows']}")
-        yield frame
+        yield read_part(folder, part, columns, wanted)  # not held here while the next one is read
 
 
 def _folder(path: str | Path) -> Place:
@@ -266,35 +244,5 @@ def _folder(path: str | Path) -> Place:
     return at if at.is_dir() else at.parent
 
 
-@contextmanager
-def _named(at: Place) -> Iterator[None]:
-    """Turn what polars raises on damaged files into ManifestError."""
-    try:
-        yield
-    except ManifestError:
-        raise
-    except _UNREADABLE as error:
-        raise ManifestError(f"{at} cannot be read: {error}") from error
-
-
-def _part_bytes(folder: Place, part: Mapping[str, Any]) -> bytes:
-    """Return a part's bytes, checked. Raises ManifestError when they are gone or are others."""
-    file = folder / Path(part["path"]).name
-    try:
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"a part of the manifest is missing: {error}") from error
-    if hashlib.sha256(data).hexdigest() != part["sha256"]:
-        raise ManifestError(f"{file} is damaged: its SHA-256 is not the one in {_INFO}")
-    return data
-
-
 def _kinds(crops: bool) -> dict[str, Any]:
     return {**COLUMNS, **(CROPS if crops else {})}
-
-
-def _check_columns(at: Place, kinds: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise ManifestError, naming it, for a column of the format that is missing or has another type."""
-    for name, kind in kinds.items():
-        if found.get(name) != kind:
-            raise ManifestError(f"{at} is damaged: column {name!r} is {found.get(name, 'missing')}, not {kind}")

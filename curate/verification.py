@@ -123,6 +123,7 @@ def _plans(manifest: str | Path, drawn: I64, rules: _Rules) -> Iterator[pl.DataF
         first, last = np.searchsorted(drawn, [start, start + part.height])
         here = part.select("uid", *_PLACE)[drawn[first:last] - start]
         start += part.height
+        del part  # two parts need not be held at a time
         yield here.sort("source", "path", "offset", maintain_order=True)
 
 
