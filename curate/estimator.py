@@ -115,8 +115,7 @@ class Curator(BaseEstimator):  # type: ignore[misc]
         Raises AttributeError where the method needs all rows at once.
         """
         with suppress(SelectorError):  # what is wrong with the parameters is told by the call
-            in_one_pass = hasattr(self._made(), "begin")
-            if not in_one_pass:
+            if getattr(self._made(), "begin", None) is None:
                 raise AttributeError(
                     f"method {self.method!r} needs all rows at once, so it has no partial_fit: use fit"
                 )

@@ -67,15 +67,16 @@ def write_manifest(out: str | Path, rows: pl.DataFrame | Iterable[pl.DataFrame],
     folder = place(out)
     earlier = _earlier_parts(folder)
     written: list[dict[str, Any]] = []
+    features: set[str] = set()
     done = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part in _in_parts([rows] if isinstance(rows, pl.DataFrame) else rows):
-            written.append(write_part(folder, len(written), part, _kinds(CROPS.keys() <= set(part.columns))))
-            columns = part.columns
+            written.append(write_part(folder, len(written), part, _kinds(_features(part))))
+            columns, features = part.columns, features | _features(part)
         value = {
             "format": FORMAT,
-            "required_features": ["crops"] if CROPS.keys() <= set(columns) else [],
+            "required_features": sorted(features),
             "writer": {"name": "curate-engine", "version": __version__},
             **info,
             "rows": sum(part["rows"] for part in written),
@@ -92,6 +93,11 @@ def write_manifest(out: str | Path, rows: pl.DataFrame | Iterable[pl.DataFrame],
         if not done:
             _unlink(folder, {part["path"] for part in written} - earlier)
     return folder / _INFO
+
+
+def _features(rows: pl.DataFrame) -> set[str]:
+    """Return what a reader must know to take these rows for what they are."""
+    return {"crops"} if CROPS.keys() <= set(rows.columns) else set()
 
 
 def _unlink(folder: Place, names: Iterable[str]) -> None:
@@ -214,7 +220,7 @@ def scan_manifest(path: str | Path) -> pl.LazyFrame:
     else:
         frame = pl.scan_parquet([str(folder / Path(part["path"]).name) for part in info["parts"]], glob=False)
     with named(folder):
-        check_columns(folder, _kinds("crops" in info["required_features"]), frame.collect_schema())
+        check_columns(folder, _kinds(info["required_features"]), frame.collect_schema())
     return frame
 
 
@@ -233,7 +239,7 @@ def read_parts(path: str | Path, columns: Sequence[str] | None = None) -> Iterat
     columns: those that are wanted; all by default.
     """
     info, folder = manifest_info(path), _folder(path)
-    kinds = _kinds("crops" in info["required_features"])
+    kinds = _kinds(info["required_features"])
     wanted = kinds if columns is None else {name: kinds[name] for name in columns if name in kinds}
     for part in info["parts"]:
         yield read_part(folder, part, columns, wanted)  # not held here while the next one is read
@@ -244,5 +250,5 @@ def _folder(path: str | Path) -> Place:
     return at if at.is_dir() else at.parent
 
 
-def _kinds(crops: bool) -> dict[str, Any]:
-    return {**COLUMNS, **(CROPS if crops else {})}
+def _kinds(features: Iterable[str]) -> dict[str, Any]:
+    return {**COLUMNS, **(CROPS if "crops" in features else {})}
