@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from curate.errors import NotFittedError, UsageError
-from curate.selection.arrays import select
-from curate.selection.budgets import Budget, parse_budget
+from curate.selection import Budget, parse_budget, select
 from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.protocols import Pass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -16,7 +18,6 @@ import polars as pl
 
 from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
-from curate.ranges import ahead
 from curate.remote import Remote, is_url, place
 from curate.stored import read_stored
 from curate_kernels.arrays import I64
@@ -25,6 +26,7 @@ Progress = Callable[[int, int], None]
 
 _EXAMPLES = 10  # of each kind of failure
 _BLOCK = 64  # samples that a thread reads at a time
+_FAR = 16  # samples that are read from a store at once
 _PLACE = ["source", "path", "offset", "size", "sha256"]
 _READ = ["uid", *_PLACE, "rank", "weight", "inclusion_probability"]
 
@@ -178,16 +180,25 @@ class _Look:
     def all(self, plans: Iterator[pl.DataFrame]) -> Iterator[list[tuple[dict[str, Any], str, str]]]:
         """Yield (row, kind, problem) of every row in order, some at a time."""
         rows = chain.from_iterable(plan.iter_rows(named=True) for plan in plans)
-        blocks = iter(lambda: list(islice(rows, 1 if self._far else _BLOCK)), [])
-        return ahead(
-            lambda block: [(row, *self._one(row)) for row in block], blocks, 16 if self._far else os.cpu_count() or 1
-        )
+        size, threads = (1, _FAR) if self._far else (_BLOCK, os.cpu_count() or 1)
+        waiting: deque[Future[list[tuple[dict[str, Any], str, str]]]] = deque()
+        # Not the threads of `curate.ranges`: a table in a store is itself read ahead by those.
+        pool = ThreadPoolExecutor(threads, "curate-verify")
+        try:
+            for block in iter(lambda: list(islice(rows, size)), []):
+                waiting.append(pool.submit(lambda block=block: [(row, *self._one(row)) for row in block]))  # type: ignore[misc]
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, row: dict[str, Any]) -> tuple[str, str]:
         """Return what became of a sample, `ok`, `missing`, `changed` or `unreadable`, and in words what is wrong."""
         try:
             data = self._bytes(row)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             return "missing", error.strerror or str(error)
         except RemoteError as error:
             if not isinstance(error, RemoteDeniedError):

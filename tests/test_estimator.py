@@ -132,7 +132,7 @@ def test_what_is_not_fitted_says_so() -> None:
 @pytest.mark.parametrize("method", ONE_PASS)
 @pytest.mark.parametrize("budget", [12, 0.2])
 @given(cuts=st.lists(st.integers(1, 599), max_size=4, unique=True))
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_batches_give_what_fit_gives(method: str, budget: float, cuts: list[int]) -> None:
     x = rows(600)
     whole = curate.Curator(method, budget=budget, random_state=2).fit(x)

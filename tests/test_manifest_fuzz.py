@@ -65,6 +65,7 @@ def read_every_way(folder: Path) -> None:
 
 
 @given(changes=st.lists(st.tuples(st.sampled_from(PLACES), st.one_of(ODD, st.just(...))), min_size=1, max_size=3))
+@settings(max_examples=40)
 def test_changed_entries_of_the_json_are_read_or_named(changes: list[tuple[Any, Any]], folder: Path) -> None:
     info = json.loads(json.dumps(INFO))
     for path, value in changes:
@@ -84,6 +85,7 @@ def test_changed_entries_of_the_json_are_read_or_named(changes: list[tuple[Any, 
 
 
 @given(at=st.integers(0, len(json.dumps(INFO))), put=st.binary(max_size=6), cut=st.integers(0, 20))
+@settings(max_examples=40)
 def test_changed_bytes_of_the_json_are_read_or_named(at: int, put: bytes, cut: int, folder: Path) -> None:
     renewed(folder)
     data = (GOLDEN / "manifest.json").read_bytes()
@@ -104,7 +106,7 @@ def test_json_that_is_too_deep_or_too_long_is_named(text: str, folder: Path) -> 
     cut=st.one_of(st.just(0), st.integers(0, PART.stat().st_size)),
     sealed=st.booleans(),
 )
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_damaged_parts_are_read_or_named(flips: dict[int, int], cut: int, sealed: bool, folder: Path) -> None:
     """`sealed`: with the SHA-256 of the damaged bytes, as one who means harm would."""
     data = bytearray(PART.read_bytes())
