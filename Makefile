@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet torch torchvision
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps mosaicml-streaming brotli catalogue cramjam python-snappy zstd
+	$(BIN)/python -m pip install --quiet --no-deps mosaicml-streaming
 	@touch $@
 
 setup: $(STAMP) ## make the virtual environment

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
 
 from curate.errors import ManifestError
 from curate.files import digest
-from curate.manifest import COLUMNS, manifest_info, manifest_roots
-from curate.remote import Place, place
-
-BLOCK = 1 << 18  # rows that are read together: what polars writes as one row group
+from curate.manifest import COLUMNS, CROPS, manifest_info, manifest_roots
+from curate.parts import check_columns, named, part_bytes
+from curate.remote import place
 
 
 class Subset:
-    """A manifest opened for export. Each part's SHA-256 is checked before it is read first.
+    """A manifest opened for export. Holds one part as it is stored, checked, and one of its row groups.
 
     `digest` changes with the rows and with what they require of a reader; where the sources lie is not in it.
     """
@@ -31,24 +27,31 @@ class Subset:
         at = place(path)
         self._folder = at if at.is_dir() else at.parent
         self._parts = self.info["parts"]
-        self._counts = [_count(part) for part in self._parts]
-        self._sources: dict[int, Path | bytes] = {}
-        self._block: tuple[tuple[int, int, tuple[str, ...]], pl.DataFrame] | None = None
-        self.rows = sum(self._counts)
+        self._open: tuple[int, Any] = (-1, None)
+        self._group: tuple[tuple[int, int, tuple[str, ...]], pl.DataFrame] | None = None
+        self.rows = sum(part["rows"] for part in self._parts)
         self.is_cropped = "crops" in self.info["required_features"]
         self.digest = digest([[part["sha256"] for part in self._parts], self.info["required_features"]])
-        self.schema = self._read_schema()
+        self.schema = _schema(self._file(0))
 
     def frames(self, columns: Sequence[str], start: int = 0, stop: int | None = None) -> Iterator[pl.DataFrame]:
-        """Yield the rows from ordinal `start` to before `stop`, in order, in frames of at most BLOCK rows."""
+        """Yield the rows from ordinal `start` to before `stop`, in order, in frames of at most a row group."""
         stop = self.rows if stop is None else stop
         first = 0
-        for number, count in enumerate(self._counts):
-            for begin in range(0, count, BLOCK):
-                low, high = max(start, first + begin), min(stop, first + min(begin + BLOCK, count))
-                if low < high:
-                    block = self._read_block(number, begin, tuple(columns))
-                    yield block.slice(low - first - begin, high - low)
+        for number, part in enumerate(self._parts):
+            if first < stop and start < first + part["rows"]:
+                yield from self._frames(number, tuple(columns), start - first, stop - first)
+            first += part["rows"]
+
+    def _frames(self, number: int, columns: tuple[str, ...], start: int, stop: int) -> Iterator[pl.DataFrame]:
+        """Yield rows of one part; `start` and `stop` count from its first."""
+        groups = self._file(number).metadata
+        first = 0
+        for group in range(groups.num_row_groups):
+            count = groups.row_group(group).num_rows
+            low, high = max(start, first), min(stop, first + count)
+            if low < high:
+                yield self._read(number, group, columns).slice(low - first, high - low)
             first += count
 
     def records(self, columns: Sequence[str], start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -57,55 +60,38 @@ class Subset:
             yield from enumerate(frame.iter_rows(named=True), start)
             start += frame.height
 
-    def _read_block(self, number: int, begin: int, columns: tuple[str, ...]) -> pl.DataFrame:
-        wanted = (number, begin, columns)
-        if self._block is None or self._block[0] != wanted:
-            count = min(BLOCK, self._counts[number] - begin)
-            try:
-                found = self._scan(number).select(columns).slice(begin, count).collect()
-            except (OSError, PolarsError, PanicException) as error:
-                raise ManifestError(f"{self._name(number)} cannot be read: {error}") from error
-            if found.height != count:
-                raise ManifestError(f"{self._name(number)} has fewer rows than manifest.json says")
-            self._block = (wanted, found)
-        return self._block[1]
+    def _file(self, number: int) -> Any:
+        """Return a part, opened; by Arrow, since polars may take the process down over a damaged one."""
+        import pyarrow as pa
+        from pyarrow import parquet
 
-    def _scan(self, number: int) -> pl.LazyFrame:
-        """Return a part as it lies on disk; a remote one is fetched whole, and kept while its rows are read."""
-        if number not in self._sources:
-            file = self._name(number)
-            try:
-                if isinstance(file, Path):
-                    with file.open("rb") as stream:
-                        found = hashlib.file_digest(stream, "sha256").hexdigest()
-                    source: Path | bytes = file
-                else:
-                    source = file.read_bytes()
-                    found = hashlib.sha256(source).hexdigest()
-            except OSError as error:
-                raise ManifestError(f"a part of the manifest is missing: {error}") from error
-            if found != self._parts[number]["sha256"]:
-                raise ManifestError(f"{file} is damaged: its SHA-256 is not the one in manifest.json")
-            self._sources = {key: kept for key, kept in self._sources.items() if isinstance(kept, Path)}
-            self._sources[number] = source
-        source = self._sources[number]
-        return pl.scan_parquet(io.BytesIO(source) if isinstance(source, bytes) else source)
+        if self._open[0] != number:
+            part = self._parts[number]
+            name = self._folder / Path(part["path"]).name
+            data = part_bytes(self._folder, part)
+            with named(name):
+                file = parquet.ParquetFile(pa.BufferReader(data))
+                check_columns(name, {**COLUMNS, **(CROPS if self.is_cropped else {})}, _schema(file))
+            if file.metadata.num_rows != part["rows"]:
+                raise ManifestError(f"{name} is damaged: it has {file.metadata.num_rows} rows, not {part['rows']}")
+            self._open = (number, file)
+        return self._open[1]
 
-    def _read_schema(self) -> dict[str, Any]:
-        try:
-            schema = dict(self._scan(0).collect_schema())
-        except (OSError, PolarsError, PanicException) as error:
-            raise ManifestError(f"{self._name(0)} cannot be read: {error}") from error
-        if lacking := [name for name in COLUMNS if name not in schema]:
-            raise ManifestError(f"{self._name(0)} lacks columns of the format: {', '.join(lacking)}")
-        return schema
+    def _read(self, number: int, group: int, columns: tuple[str, ...]) -> pl.DataFrame:
+        import pyarrow as pa
 
-    def _name(self, number: int) -> Place:
-        return self._folder / Path(self._parts[number]["path"]).name
+        wanted = (number, group, columns)
+        if self._group is None or self._group[0] != wanted:
+            self._group = None
+            with named(self._folder / Path(self._parts[number]["path"]).name):
+                try:
+                    table = self._file(number).read_row_group(group, columns=list(columns), use_threads=False)
+                    table.validate(full=True)
+                except pa.ArrowException as error:
+                    raise ValueError(str(error)) from error
+                self._group = (wanted, pl.DataFrame(table).select(columns))
+        return self._group[1]
 
 
-def _count(part: Mapping[str, Any]) -> int:
-    rows = part.get("rows")
-    if not isinstance(rows, int) or rows < 0:
-        raise ManifestError(f"manifest.json does not say how many rows {part['path']} has")
-    return rows
+def _schema(file: Any) -> dict[str, Any]:
+    return dict(pl.DataFrame(file.schema_arrow.empty_table()).schema)

@@ -525,6 +525,23 @@ def test_sizes_are_powers_of_ten() -> None:
     assert [parse_size(text) for text in ("64MB", "1.5 kB", "1gb", 5000)] == [64_000_000, 1500, 10**9, 5000]
 
 
+@pytest.mark.parametrize("form", ["webdataset", "datacomp", "jsonl"])
+def test_parts_are_one_manifest(form: str, tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = {one["id"]: Path(one["root"]) for one in sources(tars)}
+    monkeypatch.setattr(curate.manifest, "_PART_ROWS", 5)
+    parts = manifest(tmp_path / "m", rows_of(tars), roots)
+    assert len(list(parts.glob("*.parquet"))) == 5
+    sized = {"shard_size": 12_000} if form == "webdataset" else {}
+    export(parts, form, tmp_path / "parts", **sized)
+    export(tars / "m", form, tmp_path / "whole", **sized)
+    if form == "webdataset":
+        for out in ("parts", "whole"):
+            (tmp_path / out / ".curate-export.json").unlink()  # it tells which manifest it was
+        assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    else:
+        assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 def test_a_damaged_part_is_refused(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "m", tmp_path / "m")
     part = next((tmp_path / "m").glob("*.parquet"))
