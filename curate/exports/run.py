@@ -206,7 +206,7 @@ def _one_shard(shard: Shard, writer: Writer, folder: Folder, skip_missing: bool)
     notes = writer.shard(shard)
     if shard.problems and not skip_missing:
         for path in shard.staged.values():
-            path.unlink()
+            path.unlink(missing_ok=True)
         return shard.problems
     entry = {"samples": shard.samples, "bytes": shard.bytes, "files": len(shard.staged) + shard.files, "notes": notes}
     folder.publish(shard.number, shard.staged, {**entry, "problems": shard.problems})
