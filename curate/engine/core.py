@@ -42,6 +42,7 @@ class Engine:
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
         self.guard = Guard()
+        self.shunned = Guard()  # what reviewers dropped
         self.mended = Mended()  # since the last commit
         self.captions: Captions | None = None
         self.sums = Statistics(keep=("pairs", "labels"))
@@ -52,7 +53,7 @@ class Engine:
         """Rebuild what a run works on; called before its first batch or checkpoint, so that a no-op stays cheap."""
         if not self._ready:
             restore(self)
-            self.guard = guard.load(self)
+            self.guard, self.shunned = guard.load(self), guard.dropped(self)
             self._ready = True
 
     def rebuild(self) -> None:
@@ -133,12 +134,13 @@ class Engine:
         rows = self.gate_rows(image, text, has_text, labels, good)
         scores = self.gate.score(rows, np.zeros(len(batch), dtype=np.bool_))
         verdicts = self.gate.verdicts(rows, scores)
-        leaks = self.guard.leaks(image, [p.pixel_hash for p in batch], self.state.image.epsilon)
+        pixels, epsilon = [p.pixel_hash for p in batch], self.state.image.epsilon
+        leaks, shunned = (known.leaks(image, pixels, epsilon) for known in (self.guard, self.shunned))
         refusals = [
-            _refusal(p, bool(there), leak, verdict)
-            for p, there, leak, verdict in zip(batch, embedded, leaks, verdicts, strict=True)
+            _refusal(p, bool(there), leak, shun, verdict)
+            for p, there, leak, shun, verdict in zip(batch, embedded, leaks, shunned, verdicts, strict=True)
         ]
-        good &= np.array([not leak for leak in leaks], dtype=np.bool_)
+        good &= np.array([not (leak or shun) for leak, shun in zip(leaks, shunned, strict=True)], dtype=np.bool_)
         refused = np.array([reason != "" for reason, _ in refusals], dtype=np.bool_)
         stage = np.where(embedded, np.where(refused, Stage.GATED, Stage.FREE), Stage.OUT).astype(np.uint8)
         pictures = Pictures(
@@ -236,8 +238,10 @@ class Engine:
         return self.sums.update(rows.image, rows.text, at, rows.label, len(self.state.classes))
 
 
-def _refusal(p: Prepared, embedded: bool, leak: str, verdict: str) -> tuple[str, str]:
-    """Return (reason, detail) of what speaks against a row before duplicates: its bytes, a leak, then the gates."""
+def _refusal(p: Prepared, embedded: bool, leak: str, shun: str, verdict: str) -> tuple[str, str]:
+    """Return (reason, detail) of what speaks against a row before duplicates: bytes, a leak, a review, the gates."""
     if not embedded or p.reason:
         return p.reason or "bad_embedding", p.detail
-    return (guard.REASON, leak) if leak else (verdict, p.detail)
+    if leak or shun:
+        return (guard.REASON, leak) if leak else (guard.REVIEWED, shun)
+    return verdict, p.detail

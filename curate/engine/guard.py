@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from curate.encoders import ImageEncoder
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
-from curate.pool import Pool
+from curate.pool import Pool, vectors
 from curate.remote import Place, place
 from curate.samples import Source
 from curate.scoring.nearest import nearest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curate.engine.core import Engine
 
 REASON = "eval_leak"
+REVIEWED = "reviewed"  # the reason of what a reviewer dropped, and of its copies
 _BATCH = 256
 
 
@@ -98,6 +99,24 @@ def load(engine: Engine) -> Guard:
     guard = Guard()
     for name in engine.state.guards:
         guard.add_saved(engine.pool.sums(name))
+    return guard
+
+
+def dropped(engine: Engine, but: Container[int] = ()) -> Guard:
+    """Return what reviewers dropped from a pool: copies of it that arrive later are not wanted either.
+
+    but: ordinals of rows to leave out
+    """
+    guard = Guard()
+    if "review" not in engine.pool.columns:
+        return guard
+    names = ["row", "source", "key", "pixel_hash"]
+    for batch in engine.pool.scan([*names, "image"], where="review = 'drop' AND embedded"):
+        rows = batch.select(names).to_pylist()
+        at = np.array([i for i, row in enumerate(rows) if row["row"] not in but], dtype=np.int64)
+        image = vectors(batch.column("image"), engine.state.image.dim).astype(np.float16)[at]
+        told = [f"{rows[i]['source']}:{rows[i]['key']}, which a reviewer dropped," for i in at.tolist()]
+        guard.add(image, [rows[i]["pixel_hash"] for i in at.tolist()], told)
     return guard
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COMPACT_ABOVE = 64  # fragments, and batches between two looks
-_OURS = {"samples.lance", "state", "write.lock", "writer.json", "forgotten", "receipts"}
+_OURS = {"samples.lance", "state", "write.lock", "writer.json", "forgotten", "receipts", "reviews"}
 _STATE_FILE = re.compile(r"(?P<temporary>\.)?(?P<step>\d{8,})-[0-9a-f]{32}\.(json|safetensors)")
 _FRAGMENT_ROWS = 65536
 

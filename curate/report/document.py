@@ -88,10 +88,11 @@ def report_manifest(manifest: str | Path, out: str | Path, *, moved: Mapping[str
         "chosen": pictures.tiles([{**_NO_SCORES, **row} for row in shown_rows], thumbnails, state),
         "colophon": [
             Table("Selection", ("what", "value"), told),
-            Table("Sources", ("source", "kind"), [(s["id"], s["kind"]) for s in info["sources"]]),
+            Table("Sources", ("source", "kind"), [(s["id"], s["kind"]) for s in info.get("sources", ())]),
         ],
     }
-    return _written(out, content | {"title": "Selection report", "selection": info})
+    told_of = {"method": "an unnamed method", "budget": "not told", "candidates": {"rows": "untold"}} | info
+    return _written(out, content | {"title": "Selection report", "selection": told_of})
 
 
 def report_diff(pool: Pool | str | Path, first: int | str, second: int | str, out: str | Path) -> Path:

@@ -37,7 +37,9 @@ class PoolCandidates:
     """The candidates of a pool, by uid, with what a method may need of them."""
 
     def __init__(self, pool: Pool, candidates: str, target: str | Path | None) -> None:
-        where = {"admitted": "decision = 'admit'", "all": f"embedded AND reason NOT IN {_NEVER}"}.get(candidates)
+        dropped = " AND (review IS NULL OR review <> 'drop')" if "review" in pool.columns else ""
+        every = f"embedded AND reason NOT IN {_NEVER}{dropped}"
+        where = {"admitted": "decision = 'admit'", "all": every}.get(candidates)
         if where is None:
             raise UsageError(f"candidates are {candidates!r}; they must be 'admitted' or 'all'")
         self.pool, self.where, self.target = pool, where, target
