@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -38,6 +38,7 @@ class Sample:
     meta: Mapping[str, Json] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Rows in a fixed order, from any ordinal on.
 

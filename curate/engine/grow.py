@@ -24,7 +24,7 @@ from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
-from curate.remote import Place, Remote
+from curate.remote import Place
 from curate.samples import Source
 from curate.sources import Columns, open_sources
 
@@ -46,13 +46,14 @@ class Grown:
     samples_per_second: float
 
 
-def grow(
-    sources: str | Place | Sequence[str | Place],
+def grow(  # noqa: PLR0913
+    sources: object,
     pool: str | Place,
     *,
     recipe: Recipe | str | Path | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
+    source_kind: str | None = None,
     guard: Sequence[str | Place] = (),
     finish: bool = True,
     progress: Progress | None = None,
@@ -62,11 +63,12 @@ def grow(
     Every batch is one atomic commit. A killed run is resumed by the same call; what was decided is skipped as `known`.
 
     Args:
-        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them. Paths or URLs.
+        sources: what `curate sources` lists, as a path or URL, or several in a list; or an object that is a source.
         pool: the folder of the pool, or a prefix in an object store; made if there is none.
         recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
+        source_kind: what the sources are, a name that `curate sources` lists; None: the recipe's, else told by a look.
         guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
         finish: end the warm-up and bring all decisions up to date at the end; False where more is to come soon.
         progress: called with (rows seen, rows in all or None) after each batch.
@@ -77,15 +79,16 @@ def grow(
         KeyboardInterrupt: passed on; everything committed stays.
     """
     started = time.perf_counter()
-    paths = [sources] if isinstance(sources, (str, Path, Remote)) else list(sources)
+    paths = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     named = (given or Recipe()).replace(options or {}).as_dict()["source"]
-    columns = Columns(**{key: value or None for key, value in named.items()})
+    kind = source_kind or named["kind"]
+    columns = Columns(**{key: value or None for key, value in named.items() if key != "kind"})
     writer = Writer(pool)
     before = writer.pool()
     saved = {} if before is None else before.state()["sources"]
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
-    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
+    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()}, kind)
     guards = open_sets(guard)
     with writer:
         existing = writer.pool()
