@@ -11,10 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from curate.encoders import load_image_encoder
+from curate.encoders.precomputed import is_precomputed
 from curate.engine import captioning, checkpoint, mend
+from curate.engine import given as embeddings
 from curate.engine.arrivals import Arrivals
-from curate.engine.binding import bind_epsilon, check_bound
+from curate.engine.binding import bind_epsilon, check_bound, image_encoder
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
@@ -92,8 +93,9 @@ def grow(  # noqa: PLR0913
     guards = open_sets(guard)
     with writer:
         existing = writer.pool()
-        chosen = _recipe(given, options or {}, existing, change_recipe)
-        engine = _engine(writer, existing, chosen)
+        opened, options = embeddings.settle(opened, given, options or {}, existing.state() if existing else None)
+        chosen = _recipe(given, options, existing, change_recipe)
+        engine = _engine(writer, existing, chosen, embeddings.image_dim(opened))
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
         arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path))
@@ -129,10 +131,11 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
     return asked
 
 
-def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
+def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engine:
+    """Return the engine of a pool, made if there is none; dim: of embeddings that the sources give."""
     if pool is not None:
         return open_engine(writer, pool, recipe)
-    encoder = load_image_encoder(recipe.encode.image)
+    encoder = image_encoder(recipe.encode.image, dim)
     bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
     state = State(recipe=_stored(recipe), image=bound)
     return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
@@ -141,8 +144,8 @@ def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
 def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
     """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
     recipe = recipe or recipe_from_dict(pool.state()["recipe"])
-    encoder = load_image_encoder(recipe.encode.image)
     state = State.from_dict(pool.state())
+    encoder = image_encoder(recipe.encode.image, state.image.dim)
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
     if _stored(recipe) != state.recipe:
@@ -176,7 +179,9 @@ def _run(
         checkpoint.run(engine, guarded=guarded)
     elif guarded:
         _touch(engine)
-    for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
+    batches = arrivals.batches(engine.recipe.limits.batch_size)
+    given = is_precomputed(engine.encoder.name)
+    for batch in embeddings.prepared(batches) if given else prepared_batches(batches, engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
         checkpoint.make_room(engine)
         captioning.offer(engine, engine.step(batch))
