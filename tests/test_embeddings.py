@@ -57,7 +57,8 @@ def broken(x: Any) -> Any:
 
 
 def make_datacomp(folder: Path) -> Any:
-    return write_datacomp(folder / "meta", "00000007", World(ROWS), l14_img=broken(World(ROWS).vectors()[0])).parent
+    changed = {f"{name}_img": broken(World(ROWS).vectors(name)[0]) for name in ("l14", "b32")}
+    return write_datacomp(folder / "meta", "00000007", World(ROWS), **changed).parent
 
 
 def make_clip_retrieval(folder: Path) -> Any:
@@ -91,11 +92,12 @@ every_kind = pytest.mark.parametrize(
 
 
 @every_kind
-def test_rows_begin_at_any_ordinal_in_a_fixed_order(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_begin_at_any_ordinal(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = only(make(tmp_path))
-    monkeypatch.setattr("curate.sources.vectors._BLOCK", 5 * 48)  # blocks of a few rows, not the same for both sides
+    if source.kind == "datacomp":
+        source = source.named("b32")  # blocks of five images, and of six captions
+    monkeypatch.setattr("curate.sources.vectors._BLOCK", 5 * 32)
+    monkeypatch.setattr("curate.sources.records._PORTION", 7)
     rows = list(source.rows())
     assert len(rows) == source.count == ROWS
     assert len({row.key for row in rows}) == ROWS
@@ -128,8 +130,7 @@ def test_the_fingerprint_is_that_of_the_files(make: Make, tmp_path: Path) -> Non
     assert only(made, columns=None).named("other" if not first.features.name else "b32").fingerprint not in seen
 
 
-@every_kind
-def test_a_repeated_key_is_counted(make: Make, tmp_path: Path) -> None:
+def test_a_repeated_key_is_counted() -> None:
     world = World(4)
     table = {"uid": [world.uid(i) for i in (0, 1, 1, 2)]}
     source = only(curate.Arrays(world.vectors()[0], columns=table))
@@ -335,10 +336,8 @@ def test_arrays_in_memory_say_what_does_not_fit() -> None:
 
 
 def test_values_of_numpy_become_json() -> None:
-    source = curate.Arrays(
-        np.eye(2), columns={"n": np.array([1, 2]), "label": np.array(["a", "b"]), "group": [7, None]}
-    )
-    rows = list(source.rows())
+    columns = {"n": np.array([1, 2]), "label": np.array(["a", "b"]), "group": [7, None]}
+    rows = list(curate.Arrays(np.eye(2), columns=columns).rows())
     assert [(row.meta, row.label, row.group) for row in rows] == [({"n": 1}, "a", "7"), ({"n": 2}, "b", None)]
 
 
@@ -355,7 +354,6 @@ def test_other_sources_are_what_they_were(tmp_path: Path) -> None:
     np.savez(table / "t.npz", other=np.eye(3))
     assert only(images).kind == "folder"
     assert only(table / "t.parquet").kind == "table"
-    assert only(images, "numpy" if False else None).kind == "folder"
 
 
 @pytest.mark.parametrize("kind", ["datacomp", "clip-retrieval", "numpy"])
@@ -461,12 +459,13 @@ def test_a_mutated_file_is_read_or_named(how: str, changes: list[tuple[float, in
     path = Path(f"/dev/shm/curate-test-{os.getpid()}.{'npy' if how == 'npy' else 'npz'}")
     try:
         path.write_bytes(data)
+        told = ""
         try:
             rows = read(path)
         except SourceError as error:
-            assert str(path) in str(error)
-        else:
-            assert all(row.embedded is not None for row in rows)
+            rows, told = [], str(error)
+        assert all(row.embedded is not None for row in rows)
+        assert not told or str(path) in told
     finally:
         path.unlink()
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoders import (
-    ImageEncoder,
     TextEncoder,
     calibrate_epsilon,
     default_text_encoder,
-    load_image_encoder,
     load_text_encoder,
     spread_epsilon,
 )
@@ -40,11 +38,6 @@ def check_bound(bound: Encoder, name: str, fingerprint: str, pool: object) -> No
             f"{pool} holds embeddings of {bound.name} with fingerprint {bound.fingerprint}, and {name} here has"
             f" {fingerprint}: other weights or preprocessing; grow a new pool for it"
         )
-
-
-def image_encoder(name: str, dim: int) -> ImageEncoder:
-    """Return the image encoder of a name; dim: of given embeddings, which need none."""
-    return Precomputed(name, dim, IMAGE_EPSILON) if is_precomputed(name) else load_image_encoder(name)
 
 
 def text_encoder_name(recipe: Recipe) -> str:

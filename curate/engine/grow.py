@@ -11,11 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from curate.encoders.precomputed import is_precomputed
+from curate.encoders import ImageEncoder, load_image_encoder
+from curate.encoders.precomputed import IMAGE_EPSILON, Precomputed, is_precomputed
 from curate.engine import captioning, checkpoint, mend
 from curate.engine import given as embeddings
 from curate.engine.arrivals import Arrivals
-from curate.engine.binding import bind_epsilon, check_bound, image_encoder
+from curate.engine.binding import bind_epsilon, check_bound
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
@@ -135,17 +136,23 @@ def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engi
     """Return the engine of a pool, made if there is none; dim: of embeddings that the sources give."""
     if pool is not None:
         return open_engine(writer, pool, recipe)
-    encoder = image_encoder(recipe.encode.image, dim)
+    encoder = _encoder(recipe, dim)
     bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
     state = State(recipe=_stored(recipe), image=bound)
     return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+
+
+def _encoder(recipe: Recipe, dim: int) -> ImageEncoder:
+    """Return a recipe's image encoder; dim: of embeddings that are given."""
+    name = recipe.encode.image
+    return Precomputed(name, dim, IMAGE_EPSILON) if is_precomputed(name) else load_image_encoder(name)
 
 
 def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
     """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
     recipe = recipe or recipe_from_dict(pool.state()["recipe"])
     state = State.from_dict(pool.state())
-    encoder = image_encoder(recipe.encode.image, state.image.dim)
+    encoder = _encoder(recipe, state.image.dim)
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
     if _stored(recipe) != state.recipe:
