@@ -39,8 +39,15 @@ class SourceTable:
 class EncodeTable:
     """The frozen encoders."""
 
-    image: str = _key("builtin", "`builtin`, or `open_clip:<arch>/<pretrained tag or local path>`")
-    text: str = _key("", "the same names; empty: the text tower that goes with the image encoder")
+    image: str = _key(
+        "builtin",
+        "`builtin`, `open_clip:<arch>/<pretrained tag or local path>`, or, for sources that give embeddings,"
+        " `precomputed:<which>`, as `precomputed:b32` (chosen by itself: DataComp's l14, else nameless ones)",
+    )
+    text: str = _key(
+        "",
+        "the same names; empty: the text tower that goes with the image encoder; for given images alone, builtin",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

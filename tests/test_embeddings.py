@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from pictures import jpeg, picture
 
 import curate
 from curate.errors import SourceError
+from curate.remote import Remote
 from curate.samples import EmbeddingSource, Sample, content_hash
 from curate.sources import Columns, open_sources
 from curate.sources.vectors import VectorFile
@@ -317,6 +319,8 @@ def test_arrays_of_an_npz_have_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", mine=np.eye(3), other=np.eye(3))
     assert "has the arrays mine, other" in error_of(tmp_path)
     np.savez(tmp_path / "x.npz", h14_img=np.eye(3), b32_img=2 * np.eye(3))
+    assert "has b32_img, as DataComp's metadata, and no table beside it" in error_of(tmp_path)
+    pl.DataFrame({"key": ["a", "b", "c"]}).write_csv(tmp_path / "x.csv")
     source = only(tmp_path)
     assert (source.kind, source.features.name, source.features.text) == ("numpy", "b32", 0)
 
@@ -479,3 +483,16 @@ def test_encrypted_and_foreign_archives_are_named(tmp_path: Path) -> None:
     data[at + 8] |= 1  # encrypted, says the directory
     (tmp_path / "x.npz").write_bytes(data)
     assert "x.npz" in error_of(tmp_path / "x.npz")
+
+
+def test_an_object_store_is_read_as_a_folder(tmp_path: Path, bucket: str) -> None:
+    write_datacomp(tmp_path / "meta", "0", World(ROWS), packed=True)
+    write_clip_retrieval(tmp_path / "clip", World(ROWS), 2)
+    np.save(tmp_path / "x.npy", World(ROWS).vectors()[0])
+    files = Remote(bucket)._files()
+    files.put(str(tmp_path) + "/", "bucket/in", recursive=True)
+    for name in ("meta", "meta/0.parquet", "clip", "x.npy"):
+        here, there = only(tmp_path / name), only(f"{bucket}/in/{name}")
+        assert (here.kind, here.id.rpartition("/")[2]) == (there.kind, there.id.rpartition("/")[2])
+        rows = [replace(row, source="") for row in there.rows(5)]
+        assert rows == [replace(row, source="") for row in here.rows()][5:]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from toys import ToyText, toy_encoders
 
 import curate
 from curate.encoders import load_image_encoder, spread_epsilon
+from curate.engine.follow import follow
 from curate.errors import EncoderError, PoolMismatchError, UsageError
 from curate.pool import Writer
 from curate.report import write_report
@@ -339,3 +341,26 @@ def test_the_distance_of_the_recipe_goes_before(tmp_path: Path) -> None:
         done = curate.grow(tmp_path / "meta", pool, options=OPTIONS | {"dedup": {"epsilon": epsilon}})
         assert done.refused == refused
         assert curate.Pool.open(pool).state()["image"]["epsilon"] == (epsilon or 0.05)
+
+
+@pytest.mark.parametrize("late", [".npz", ".parquet"])
+def test_a_shard_whose_halves_come_apart_is_taken_in_once(tmp_path: Path, late: str) -> None:
+    source, stop = tmp_path / "in", threading.Event()
+    halves = write_datacomp(tmp_path / "made", "0", World(40)).with_suffix(late)
+    source.mkdir()
+    for file in halves.parent.iterdir():
+        if file != halves:
+            file.rename(source / file.name)
+    seen: list[dict[str, Any]] = []
+
+    def status(figures: dict[str, Any]) -> None:
+        seen.append(figures)
+        if figures["failed_shards"] and halves.exists():
+            halves.rename(source / halves.name)
+        if figures["rows"]:
+            stop.set()
+
+    follow(source, tmp_path / "pool", every=0.05, stop=stop, status=status, options=OPTIONS)
+    rows = curate.Pool.open(tmp_path / "pool").frame(["source", "uid"])
+    assert rows["uid"].to_list() == [World(40).uid(i) for i in range(40)]
+    assert set(rows["source"]) == {"in/0.npz"}
