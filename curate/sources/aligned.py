@@ -10,7 +10,16 @@ from curate.errors import SourceError
 from curate.patience import without_secrets
 from curate.remote import Place
 from curate.samples import Embedded, Sample, content_hash
-from curate.sources.columns import Columns, Row, as_name, as_text, make_sample, read_fields
+from curate.sources.columns import (
+    PATHS,
+    Columns,
+    Row,
+    as_name,
+    as_text,
+    first_present,
+    make_sample,
+    read_fields,
+)
 from curate.sources.records import read_outline, stream_rows
 
 if TYPE_CHECKING:
@@ -96,7 +105,12 @@ def make_part(image: Vectors, text: Vectors | None, table: Records | None, colum
     if table.height != image.rows:
         raise SourceError(f"{where} has {image.rows} rows and {table} {table.height}: row i of both must be one sample")
     columns.require(table.columns, f"the table {table}")
-    names = columns.with_defaults(table.columns, ("caption", "text", "title"))
+    names = replace(
+        columns,
+        path=columns.path or first_present(PATHS, table.columns),
+        label=columns.label or first_present(("label",), table.columns),
+        caption=columns.caption or first_present(("caption", "text", "title"), table.columns),
+    )
     keys = tuple(name for name in (_KEY, names.path, "uid") if name is not None and name in table.columns)
     sizes = next((pair for pair in _SIZES if set(pair) <= set(table.columns)), ())
     return Part(image, text, table, names, keys, sizes)
@@ -181,7 +195,8 @@ def _blocks(part: Part, start: int) -> Iterator[tuple[F32, F32 | None]]:
 def _usable(x: F32) -> B1:
     import numpy as np
 
-    return np.asarray(np.isfinite(x).all(axis=1) & x.any(axis=1))
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return np.asarray(np.isfinite(x).all(axis=1) & x.any(axis=1))
 
 
 def _sample(

@@ -87,7 +87,7 @@ class _Array:
     def blocks(self, start: int = 0) -> Iterator[F32]:
         size = max(1, _BLOCK // self.dim)
         for low in range(start, self.rows, size):
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 yield np.ascontiguousarray(self._x[low : low + size], dtype=np.float32)
 
 

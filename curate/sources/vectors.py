@@ -63,7 +63,7 @@ class VectorFile:
                 data = stream.read(rows * width)
                 if len(data) < rows * width:
                     raise SourceError(f"{self} is cut off at row {start + len(data) // width}")
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", invalid="ignore"):
                     yield np.frombuffer(data, self._dtype).reshape(rows, self.dim).astype(np.float32)
                 start += rows
 
