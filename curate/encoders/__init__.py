@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.encoders.calibration import calibrate_epsilon
+from curate.encoders.calibration import calibrate_epsilon, spread_epsilon
 from curate.encoders.precomputed import is_precomputed
 from curate.encoders.protocols import ImageEncoder, TextEncoder
 from curate.errors import EncoderError
@@ -14,6 +14,7 @@ __all__ = [
     "default_text_encoder",
     "load_image_encoder",
     "load_text_encoder",
+    "spread_epsilon",
 ]
 
 _BUILTIN = "builtin"

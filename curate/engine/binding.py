@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.encoders import TextEncoder, calibrate_epsilon, default_text_encoder, load_text_encoder
-from curate.encoders.calibration import spread_epsilon
+from curate.encoders import (
+    TextEncoder,
+    calibrate_epsilon,
+    default_text_encoder,
+    load_text_encoder,
+    spread_epsilon,
+)
 from curate.encoders.precomputed import IMAGE_EPSILON, TEXT_EPSILON, Precomputed, is_precomputed
 from curate.engine.state import Encoder
 from curate.errors import PoolMismatchError

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from curate.encoders import ImageEncoder
 from curate.encoders.precomputed import features_name, is_precomputed, precomputed_name
-from curate.engine import prepare
 from curate.engine.arrivals import Arrival
 from curate.engine.prepare import Prepared
 from curate.engine.state import Encoder
@@ -73,15 +71,11 @@ def image_dim(opened: Sequence[Source]) -> int:
     return next((source.features.image for source in opened if isinstance(source, EmbeddingSource)), 0)
 
 
-def of_pool(opened: list[Source], bound: Encoder) -> list[Source]:
-    """Return an evaluation set's sources, with the features that the pool holds if it was given them.
-
-    Nameless ones count as these.
+def of_pool(opened: Sequence[Source], bound: Encoder) -> list[Source]:
+    """Return an evaluation set's sources with the features that a pool is bound to; nameless ones count as these.
 
     Raises PoolMismatchError where one has others, or images.
     """
-    if not is_precomputed(bound.name):
-        return opened
     found: list[Source] = []
     for source in opened:
         if not isinstance(source, EmbeddingSource):
@@ -127,22 +121,16 @@ def _check(source: EmbeddingSource, features: Features, state: dict[str, Any]) -
     raise PoolMismatchError(f"the pool holds {image['name']} in {dims}; {source.id} gives {told(features)}: {advice}")
 
 
-def prepared_batches(
-    batches: Iterator[list[Arrival]], encoder: ImageEncoder, recipe: Recipe
-) -> Generator[list[Prepared], None, None]:
-    """Yield each batch prepared, in order: as it is where embeddings are given, else decoded (`prepare`)."""
-    if not is_precomputed(encoder.name):
-        yield from prepare.prepared_batches(batches, encoder, recipe)
-        return
+def prepared(batches: Iterable[Sequence[Arrival]]) -> Iterator[list[Prepared]]:
+    """Yield batches of rows that are embedded already. Pixels are not there to be hashed or measured.
+
+    Equal SHA-256 digests of the images, as the source tells them, are equal pixels.
+    """
     for batch in batches:
         yield [_prepared(arrival) for arrival in batch]
 
 
 def _prepared(arrival: Arrival) -> Prepared:
-    """Return an arrival that is embedded already. Pixels are not there to be hashed or measured.
-
-    Equal SHA-256 digests of the images, as the source tells them, are equal pixels.
-    """
     embedded, problem = arrival.sample.embedded, arrival.sample.problem
     assert embedded is not None
     return Prepared(

@@ -19,8 +19,8 @@ from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
-from curate.engine.given import prepared_batches
 from curate.engine.guard import open_sets, register
+from curate.engine.prepare import prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
@@ -186,7 +186,9 @@ def _run(
         checkpoint.run(engine, guarded=guarded)
     elif guarded:
         _touch(engine)
-    for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
+    batches = arrivals.batches(engine.recipe.limits.batch_size)
+    given = is_precomputed(engine.encoder.name)
+    for batch in embeddings.prepared(batches) if given else prepared_batches(batches, engine.encoder, engine.recipe):
         bind_epsilon(engine, batch)
         checkpoint.make_room(engine)
         captioning.offer(engine, engine.step(batch))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoders import ImageEncoder
+from curate.encoders.precomputed import is_precomputed
 from curate.engine import given
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
@@ -80,10 +81,8 @@ def register(engine: Engine, sets: Sequence[Pool | list[Source]]) -> bool:
     """
     new = False
     for opened in sets:
-        if isinstance(opened, Pool):
-            image, pixels, names = _from_pool(engine, opened)
-        else:
-            image, pixels, names = _from_sources(engine, given.of_pool(opened, engine.state.image))
+        found = _from_pool(engine, opened) if isinstance(opened, Pool) else _from_sources(engine, opened)
+        image, pixels, names = found
         if not names:
             where = opened.path if isinstance(opened, Pool) else ", ".join(source.root for source in opened)
             raise SourceError(f"the evaluation set {where} holds no image that decodes; give its images")
@@ -121,6 +120,8 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     pixels: list[str] = []
     names: list[str] = []
     crops: list[Any] = []
+    if is_precomputed(engine.state.image.name):
+        sources = given.of_pool(sources, engine.state.image)
     for crop, pixel, name in _images(engine.encoder, sources, engine.recipe.limits.max_pixels):
         crops.append(crop)
         pixels.append(pixel)

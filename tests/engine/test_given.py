@@ -19,8 +19,7 @@ from pictures import jpeg, picture, write_folder
 from toys import ToyText, toy_encoders
 
 import curate
-from curate.encoders import load_image_encoder
-from curate.encoders.calibration import spread_epsilon
+from curate.encoders import load_image_encoder, spread_epsilon
 from curate.engine.follow import follow
 from curate.errors import EncoderError, PoolMismatchError, UsageError
 from curate.pool import Writer
