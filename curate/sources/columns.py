@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from curate.cells import split_cell
 from curate.errors import SourceError
 from curate.samples import Json, Sample, is_uid
 
@@ -86,9 +87,22 @@ def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fiel
 
 
 def make_sample(
-    fields: Fields, *, source: str, key: str, path: str, offset: int = 0, data: bytes = b"", problem: str = ""
+    fields: Fields,
+    *,
+    source: str,
+    key: str,
+    path: str,
+    offset: int = 0,
+    data: bytes = b"",
+    problem: str = "",
+    is_cell: bool = False,
 ) -> Sample:
-    """Return the sample of some bytes and what their metadata says; key and path become storable text."""
+    """Return the sample of some bytes and what their metadata says; key and path become storable text.
+
+    is_cell: path and offset are those of a value in a table. A file whose name looks so cannot be found again.
+    """
+    if not is_cell and split_cell(path) is not None:
+        data, problem = b"", problem or "unreadable_file"
     return Sample(
         source=source,
         key=as_name(key),

@@ -226,9 +226,12 @@ class Names:
         """Return the id of an image folder, given its resolved path."""
         return self._choose(folder, 1, str(folder), "")
 
-    def of_file(self, path: Place) -> str:
-        """Return the id of a tar or table, given its path in a resolved folder. Raises SourceError if none is left."""
-        return self._choose(path, 2, str(path.parent), path.name)
+    def of_file(self, path: Place, root: Place) -> str:
+        """Return the id of a tar or table, given its path in a resolved folder, and the root of its samples.
+
+        Raises SourceError if none is left.
+        """
+        return self._choose(path, 2, str(root), "/".join(path.parts[len(root.parts) :]))
 
     def _choose(self, path: Place, fewest: int, root: str, file: str) -> str:
         parts = [as_name(part) for part in path.parts if part != getattr(path, "anchor", "")]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from curate.errors import SourceError
+from curate.errors import CurateError, SourceError
 from curate.remote import Place
 from curate.sources.columns import Row
 
@@ -36,7 +36,7 @@ def read_table(path: Place) -> Table:
     import polars as pl
 
     suffix = path.suffix.lower()
-    with _named_errors(path), path.open("rb") as file:
+    with named_errors(path), path.open("rb") as file:
         if suffix == ".jsonl":
             return _read_json_lines(file)
         if suffix == ".parquet":
@@ -56,7 +56,7 @@ def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
     if path.suffix.lower() != ".parquet":
         table = read_table(path)
         return table.columns, table.height
-    with _named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
+    with named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
         return tuple(_columns_but_binary(file.schema_arrow)), int(file.metadata.num_rows)
 
 
@@ -99,13 +99,15 @@ def _read_json_lines(lines: Iterator[bytes]) -> Table:
 
 
 @contextmanager
-def _named_errors(path: Place) -> Iterator[None]:
+def named_errors(path: Place) -> Iterator[None]:
     """Turn what the parsers and the system raise over a table into a SourceError that names the file."""
     from polars.exceptions import PanicException, PolarsError
     from pyarrow.lib import ArrowException
 
     try:
         yield
-    except (OSError, ValueError, ArrowException, PolarsError, PanicException) as error:
+    except CurateError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, ArrowException, PolarsError, PanicException) as error:
         message = str(error).split("\n\n", 1)[0]  # polars goes on with advice about arguments that are not ours
-        raise SourceError(f"cannot read the table {path}: {message}") from error
+        raise SourceError(f"cannot read the table {path}: {message or type(error).__name__}") from error
