@@ -40,7 +40,7 @@ class Columns:
     def with_defaults(self, seen: Collection[str], captions: Iterable[str]) -> Columns:
         """Return the columns to read from a table: those named by the user, else the first default that is there."""
         return Columns(
-            path=self.path or first_present(PATHS, seen),
+            path=self.path or first_present((PATHS[0], *(n for n in seen if n.endswith("_file_name")), *PATHS), seen),
             label=self.label or first_present(("label",), seen),
             caption=self.caption or first_present(captions, seen),
             alternatives=self.alternatives,

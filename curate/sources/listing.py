@@ -102,14 +102,14 @@ def list_folder(folder: Place) -> list[Place]:
     return sorted(items, key=lambda item: item.name)
 
 
-def scan_images(folder: Place) -> list[Entry]:
-    """Return the image files below a folder, told by their extension, sorted by relative path.
+def scan(folder: Place, wanted: Callable[[str], bool]) -> list[Entry]:
+    """Return the files below a folder whose relative path is wanted, sorted by it.
 
     Hidden files and folders are skipped. Links to folders are followed unless they lead to a folder above themselves;
     a link to nowhere is listed, with size 0, so that its image counts as missing. Raises SourceError if a folder
     cannot be listed.
     """
-    found = _find(folder) if isinstance(folder, Remote) else _walk(folder, "", ())
+    found = _find(folder, wanted) if isinstance(folder, Remote) else _walk(folder, "", (), wanted)
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -119,18 +119,20 @@ def has_image(folder: Place) -> bool:
         items = [item for item in folder.iterdir() if not item.name.startswith(".")]
         folders = [item for item in items if item.is_dir()]
         return any(is_image_name(item.name) for item in items) or any(has_image(item) for item in folders)
-    return next(_walk(folder, "", ()), None) is not None
+    return next(_walk(folder, "", (), is_image_name), None) is not None
 
 
-def _find(folder: Remote) -> Iterator[Entry]:
-    """Yield the image files below a prefix, from one listing."""
+def _find(folder: Remote, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+    """Yield the files below a prefix that are wanted, from one listing."""
     for name, status in folder.find():
-        if is_image_name(name) and not any(part.startswith(".") for part in name.split("/")):
+        if wanted(name) and not any(part.startswith(".") for part in name.split("/")):
             yield Entry(name, *status)
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-    """Yield the image files below a folder; above: device and inode of the folders that led here."""
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], wanted: Callable[[str], bool]
+) -> Iterator[Entry]:
+    """Yield the files below a folder that are wanted; above: device and inode of the folders that led here."""
     try:
         status = folder.stat()
         with os.scandir(folder) as found:
@@ -143,8 +145,8 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     for item in items:
         name = prefix + item.name
         if item.is_dir():
-            yield from _walk(folder / item.name, name + "/", (*above, here))
-        elif is_image_name(name):
+            yield from _walk(folder / item.name, name + "/", (*above, here), wanted)
+        elif wanted(name):
             entry = _entry(item, name)
             if entry is not None:
                 yield entry

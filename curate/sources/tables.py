@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from curate.errors import SourceError
 from curate.patience import without_secrets
@@ -65,6 +66,8 @@ class PathReader:
     names: the columns to read; `path` is one of them
     key_column: holds the key, where there is one and it is not null; else the key is the path
     confined: refuse a path that leads out of the root (`outside_root`) without opening it
+    base: the table's folder below the root, which paths are relative to
+    split_of: tells the split of an image from where it lies; None where there are no splits
     """
 
     table: Place
@@ -73,23 +76,30 @@ class PathReader:
     names: Columns
     key_column: str = ""
     confined: bool = False
+    base: str = ""
+    split_of: Callable[[str], str | None] | None = None
 
-    def samples(self, table: Table, start: int) -> Iterator[Sample]:
-        """Yield one sample per row, from ordinal `start` on."""
+    def samples(self, table: Table, start: int, seen: set[str] | None = None) -> Iterator[Sample]:
+        """Yield one sample per row, from ordinal `start` on. seen: the keys that came before; the table's are added."""
         first = next(map(self.path_of, table.rows()), None) or ""
         where = first if is_url(first) else self.root  # what lies far is read several at a time
-        return each(lambda item: self._sample(*item), self._items(table, start), where)
+        return each(lambda item: self._sample(*item), self._items(table, start, set() if seen is None else seen), where)
 
-    def _items(self, table: Table, start: int) -> Iterator[tuple[Row, str, str | None, bool]]:
+    def _items(self, table: Table, start: int, seen: set[str]) -> Iterator[tuple[Row, str, str | None, bool]]:
         """Yield row, key, path and whether the key came before; the key of a signed URL is the URL without it."""
-        seen: set[str] = set()
         for ordinal, row in enumerate(table.rows()):
-            path = self.path_of(row)
-            key = as_name(as_text(row.get(self.key_column)) or without_secrets(path or "") or f"#{ordinal}")
+            given = self.path_of(row)
+            path = None if given is None else self.below(given)
+            key = as_text(row.get(self.key_column)) or without_secrets(path or "") or self.below(f"#{ordinal}")
+            key = as_name(key)
             repeated = key in seen
             seen.add(key)
             if ordinal >= start:
                 yield row, key, path, repeated
+
+    def below(self, path: str) -> str:
+        """Return a path that the table writes as one from the root."""
+        return posixpath.join(self.base, path) if self.base and not is_url(path) else path
 
     def path_of(self, row: Row) -> str | None:
         """Return the path that a row gives, None if it gives none; SourceError if the column holds something else."""
@@ -109,6 +119,8 @@ class PathReader:
                 data, problem = read_image(place(self.root, location))
             location = without_secrets(location)
         fields = read_fields(row, self.names, drop=(self.key_column,))
+        if self.split_of is not None and "split" not in fields.meta:
+            fields = replace(fields, meta={**fields.meta, "split": self.split_of(location)})
         problem = "duplicate_key" if repeated else problem
         return make_sample(fields, source=self.source, key=key, path=location, data=data, problem=problem)
 
