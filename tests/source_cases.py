@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -161,6 +162,19 @@ def empty_lance(folder: Path) -> Path:
     return folder / "t.lance"
 
 
+def coco(folder: Path) -> Path:
+    write_folder(folder / "train2017", IMAGES)
+    images = [{"id": i, "file_name": name} for i, name in enumerate([*IMAGES, "gone.jpg", "a.jpg", "../x.jpg"])]
+    value = {"images": images, "annotations": [], "categories": []}
+    write_folder(folder, {"annotations/instances_train2017.json": json.dumps(value).encode()})
+    return folder / "annotations" / "instances_train2017.json"
+
+
+def empty_coco(folder: Path) -> Path:
+    (folder / "c.json").write_text('{"images": [], "annotations": []}')
+    return folder / "c.json"
+
+
 CASES = [
     Case("tar", tar, ("", "", "", "", "missing_image", "download_failed"), touch(""), empty_tar),
     Case("folder", image_folder, ("", "", "", "", "missing_file"), touch("train/cat/b.jpg")),
@@ -174,6 +188,7 @@ CASES = [
     Case(
         "table", path_table, ("", "", "", "", "missing_file", "duplicate_key", "missing_file"), touch(""), empty_table
     ),
+    Case("coco", coco, ("", "", "", "", "missing_file", "duplicate_key", "outside_root"), touch(""), empty_coco),
     Case("hf", hf_parquet, HF_PROBLEMS, touch("data/beside.jpg"), empty_parquet),
     Case("hf", hf_saved, ("", "", "", "", "missing_image", "duplicate_key"), touch("data-00000-of-00001.arrow")),
     Case("lance", lance_table, ("", "", "", "missing_image", ""), change_lance, empty_lance),

@@ -14,13 +14,15 @@ from curate.samples import Json, Sample, is_uid
 Row = Mapping[str, object]
 
 PATHS = ("file_name", "filepath", "image_path", "path")
+URLS = ("url", "image_url", "URL")
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Which metadata columns hold the path, the label, the caption, its alternatives and the group.
 
-    None is the source's default: of alternatives, what the caption's own column lists besides.
+    None is the source's default: of alternatives, what the caption's own column lists besides. images: no column, but
+    the folder of the images that a COCO file describes.
     """
 
     path: str | None = None
@@ -28,6 +30,7 @@ class Columns:
     caption: str | None = None
     alternatives: str | None = None
     group: str | None = None
+    images: str | None = None
 
     def require(self, seen: Collection[str], where: str) -> None:
         """Raise SourceError if a column that the user named is not among those seen."""
@@ -37,10 +40,11 @@ class Columns:
                 names = ", ".join(seen) or "none"
                 raise SourceError(f"{where} has no column {name!r} (--{option}); its columns are: {names}")
 
-    def with_defaults(self, seen: Collection[str], captions: Iterable[str]) -> Columns:
+    def with_defaults(self, seen: Collection[str], paths: Iterable[str], captions: Iterable[str]) -> Columns:
         """Return the columns to read from a table: those named by the user, else the first default that is there."""
+        others = (name for name in seen if name.endswith("_file_name"))
         return Columns(
-            path=self.path or first_present((PATHS[0], *(n for n in seen if n.endswith("_file_name")), *PATHS), seen),
+            path=self.path or first_present((PATHS[0], *others, *paths), seen),
             label=self.label or first_present(("label",), seen),
             caption=self.caption or first_present(captions, seen),
             alternatives=self.alternatives,

@@ -206,7 +206,9 @@ def is_outside(location: str) -> bool:
 
 def fingerprint(columns: Columns, entries: Iterable[Entry]) -> str:
     """Return 32 hex digits over the columns and over name, size and time of each file, in the order given."""
-    digest = hashlib.blake2b(repr(astuple(columns)).encode("utf-8", "replace"), digest_size=16)
+    named = astuple(columns)
+    asked = named if any(named[5:]) else named[:5]  # the first five are as old as the fingerprints in pools
+    digest = hashlib.blake2b(repr(asked).encode("utf-8", "replace"), digest_size=16)
     for entry in entries:
         digest.update(f"\n{as_name(entry.name)}\0{entry.size}\0{entry.stamp}".encode())
     return digest.hexdigest()
@@ -228,11 +230,12 @@ class Names:
         """Return the id of an image folder, given its resolved path."""
         return self._choose(folder, 1, str(folder), "")
 
-    def of_file(self, path: Place, root: Place) -> str:
-        """Return the id of a tar or table, given its path in a resolved folder, and the root of its samples.
+    def of_file(self, path: Place, root: Place | None = None) -> str:
+        """Return the id of a tar or table, given its path in a resolved folder; root: of its samples, if not that folder.
 
         Raises SourceError if none is left.
         """
+        root = root or path.parent
         return self._choose(path, 2, str(root), "/".join(path.parts[len(root.parts) :]))
 
     def _choose(self, path: Place, fewest: int, root: str, file: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from curate.errors import SourceError, UsageError
 from curate.remote import Place
 from curate.samples import Source
+from curate.sources.coco import CocoSource, coco_root, find_coco
 from curate.sources.columns import Columns
 from curate.sources.datasets_object import DatasetSource, is_dataset
 from curate.sources.folders import find_folder, open_folder
@@ -63,6 +64,14 @@ KINDS = (
         ".parquet or .arrow with a column of images, a folder of them, or one with a folder `data` of them",
         find_image_tables,
         ImageTable,
+    ),
+    Kind(
+        "coco",
+        "COCO annotations: instances or captions, with images beside them or in --images",
+        "a .json with lists of images and annotations, a folder of them, or one with a folder `annotations` of them",
+        find_coco,
+        CocoSource,
+        root=coco_root,
     ),
     Kind(
         "folder",

@@ -11,10 +11,13 @@ from curate.errors import SourceError
 from curate.patience import without_secrets
 from curate.remote import Place, Remote, is_url, place
 from curate.samples import Sample
-from curate.sources.columns import PATHS, Columns, Row, as_name, as_text, make_sample, read_fields
+from curate.sources.columns import PATHS, URLS, Columns, Row, as_name, as_text, make_sample, read_fields
+from curate.sources.downloads import Downloads
 from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries
 from curate.sources.look import Look
 from curate.sources.records import TABLES, Table, read_outline, read_table
+
+_CAPTIONS = ("caption", "text", "title", "TEXT")
 
 
 def find_tables(look: Look) -> list[Place] | str:
@@ -25,7 +28,7 @@ def find_tables(look: Look) -> list[Place] | str:
 
 
 class TableSource:
-    """The rows of one table, in its order.
+    """The rows of one table of paths or URLs, in its order.
 
     A sample's key is the `key` column where the table has one, else the path as it is written. Paths are relative to
     the table's folder; absolute ones, and those that lead out of it, are kept absolute: whoever wrote the table may
@@ -39,7 +42,7 @@ class TableSource:
         self.id = name
         self.root = str(path.parent)
         self.count: int | None = count
-        names = choose_columns(columns, seen, path, captions=("caption", "text", "title"))
+        names = choose_columns(columns, seen, path, captions=_CAPTIONS, paths=(*PATHS, *URLS))
         self._reader = PathReader(path, self.id, self.root, names, key_column="key")
         self.fingerprint = fingerprint(columns, self._entries())
 
@@ -83,7 +86,9 @@ class PathReader:
         """Yield one sample per row, from ordinal `start` on. seen: the keys that came before; the table's are added."""
         first = next(map(self.path_of, table.rows()), None) or ""
         where = first if is_url(first) else self.root  # what lies far is read several at a time
-        return each(lambda item: self._sample(*item), self._items(table, start, set() if seen is None else seen), where)
+        downloads = Downloads()
+        items = self._items(table, start, set() if seen is None else seen)
+        return each(lambda item: self._sample(*item, downloads), items, where)
 
     def _items(self, table: Table, start: int, seen: set[str]) -> Iterator[tuple[Row, str, str | None, bool]]:
         """Yield row, key, path and whether the key came before; the key of a signed URL is the URL without it."""
@@ -109,29 +114,36 @@ class PathReader:
             raise SourceError(f"the column {self.names.path!r} of {self.table} holds a {kind}, not a path: see --path")
         return as_text(value)
 
-    def _sample(self, row: Row, key: str, path: str | None, repeated: bool) -> Sample:
-        location, data, problem = "", b"", "missing_file"
+    def _sample(self, row: Row, key: str, path: str | None, repeated: bool, downloads: Downloads) -> Sample:
+        location, data, problem, why = "", b"", "missing_file", ""
         if path is not None:
             location = locate(self.root, path)
             if self.confined and is_outside(location):
                 problem = "outside_root"
+            elif is_url(location) and not (at := Remote(location)).is_listable:
+                data, why = downloads.read(at)
+                problem = "download_failed" if why else ""
             else:
                 data, problem = read_image(place(self.root, location))
             location = without_secrets(location)
         fields = read_fields(row, self.names, drop=(self.key_column,))
         if self.split_of is not None and "split" not in fields.meta:
             fields = replace(fields, meta={**fields.meta, "split": self.split_of(location)})
+        if why:
+            fields = replace(fields, meta={**fields.meta, "download_error": why})
         problem = "duplicate_key" if repeated else problem
         return make_sample(fields, source=self.source, key=key, path=location, data=data, problem=problem)
 
 
-def choose_columns(columns: Columns, seen: Sequence[str], table: Place, *, captions: Sequence[str]) -> Columns:
+def choose_columns(
+    columns: Columns, seen: Sequence[str], table: Place, *, captions: Sequence[str], paths: Sequence[str] = PATHS
+) -> Columns:
     """Return the columns to read from a table that has those seen; SourceError if one is missing, or all paths are."""
     columns.require(seen, f"the table {table}")
-    names = columns.with_defaults(seen, captions)
+    names = columns.with_defaults(seen, paths, captions)
     if names.path is None:
         raise SourceError(
-            f"the table {table} has none of the path columns {', '.join(PATHS)}: "
+            f"the table {table} has none of the path columns {', '.join(paths)}: "
             f"name the one that holds the image paths with --path; its columns are: {', '.join(seen) or 'none'}"
         )
     return names
