@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from pictures import write_folder, write_tar
@@ -175,6 +176,52 @@ def empty_coco(folder: Path) -> Path:
     return folder / "c.json"
 
 
+class Mds:
+    """compression: of MDS shards, None for none."""
+
+    def __init__(self, compression: str | None) -> None:
+        self._compression = compression
+        self.__name__ = f"mds_{compression}"
+
+    def __call__(self, folder: Path) -> Path:
+        streaming = pytest.importorskip("streaming")
+        columns = {"image": "bytes", "caption": "str", "label": "int", "meta": "json", "key": "str", "score": "float32"}
+        with streaming.MDSWriter(
+            out=str(folder / "mds"), columns=columns, compression=self._compression, size_limit=450
+        ) as out:
+            for i, data in enumerate([*IMAGES.values(), b"again"]):
+                more = {"meta": {"n": [i]}, "key": f"k{i % 4}", "score": np.float32(i / 2)}
+                out.write({"image": data, "caption": f"caption {i}", "label": i % 2, **more})
+        return folder / "mds"
+
+
+def empty_mds(folder: Path) -> Path:
+    (folder / "index.json").write_text('{"shards": [], "version": 2}')
+    return folder
+
+
+def litdata(folder: Path) -> Path:
+    writer = pytest.importorskip("litdata.streaming.writer")
+    out = writer.BinaryWriter(str(folder), chunk_size=2)
+    for i, data in enumerate([*IMAGES.values(), b"again"]):
+        out[i] = {
+            "image": data,
+            "caption": f"caption {i}",
+            "class": i,
+            "score": i / 2,
+            "flag": True,
+            "key": f"k{i % 4}",
+        }
+    out.done()
+    out.merge()
+    return folder
+
+
+def empty_litdata(folder: Path) -> Path:
+    (folder / "index.json").write_text('{"chunks": [], "config": {"data_format": []}}')
+    return folder
+
+
 CASES = [
     Case("tar", tar, ("", "", "", "", "missing_image", "download_failed"), touch(""), empty_tar),
     Case("folder", image_folder, ("", "", "", "", "missing_file"), touch("train/cat/b.jpg")),
@@ -191,5 +238,9 @@ CASES = [
     Case("coco", coco, ("", "", "", "", "missing_file", "duplicate_key", "outside_root"), touch(""), empty_coco),
     Case("hf", hf_parquet, HF_PROBLEMS, touch("data/beside.jpg"), empty_parquet),
     Case("hf", hf_saved, ("", "", "", "", "missing_image", "duplicate_key"), touch("data-00000-of-00001.arrow")),
+    Case("mds", Mds(None), ("", "", "", "", "duplicate_key"), touch("shard.00001.mds"), empty_mds),
+    Case("mds", Mds("zstd"), ("", "", "", "", "duplicate_key"), touch("shard.00001.mds.zstd")),
+    Case("mds", Mds("gz"), ("", "", "", "", "duplicate_key"), touch("index.json")),
+    Case("litdata", litdata, ("", "", "", "", "duplicate_key"), touch("chunk-0-1.bin"), empty_litdata),
     Case("lance", lance_table, ("", "", "", "missing_image", ""), change_lance, empty_lance),
 ]

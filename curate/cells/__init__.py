@@ -21,14 +21,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = (".parquet", ".arrow", ".lance")
-PATTERN = r"(?is)^.+\.(parquet|arrow|lance)#[^/#]+$"
+PATTERN = r"(?is)^.+\.(parquet|arrow|lance|mds\.(zstd|gz|br|bz2))#[^/#]+$"
 """What the path of such a place matches, in the syntax of Python and of polars."""
 
 _CELL = re.compile(PATTERN)
 _MOST_OPEN = 4  # each holds up to 64 MB of the values around the last one read
 
 
-class Cells(Protocol):
+class Values(Protocol):
+    """A file with values that are found by column and row."""
+
+    def read(self, column: str, row: int) -> bytes | None:
+        """Return the binary value of a row, of a struct its field `bytes`; IndexError or KeyError if there is none."""
+        ...
+
+
+class Cells(Values, Protocol):
     """A table file: its Arrow schema, its number of rows, rows from any on, and single values."""
 
     schema: pa.Schema
@@ -40,10 +48,6 @@ class Cells(Protocol):
 
     def nulls(self, column: str) -> list[range]:
         """Return the parts of the file, in rows from 0, that may hold a row without bytes, as cheaply as can be."""
-        ...
-
-    def read(self, column: str, row: int) -> bytes | None:
-        """Return the binary value of a row, of a struct its field `bytes`; IndexError if there is no such row."""
         ...
 
 
@@ -97,19 +101,27 @@ def read_cell(root: str, file: str, column: str, row: int) -> bytes:
     return found
 
 
-_opened_tables: OrderedDict[tuple[object, ...], Cells] = OrderedDict()
+_opened_tables: OrderedDict[tuple[object, ...], Values] = OrderedDict()
 _lock = Lock()
 
 
-def _opened(path: Place) -> Cells:
+def _opened(path: Place) -> Values:
     """Return a table, opened once for each process and content."""
     key = (os.getpid(), str(path), *_stamp(path))
     with _lock:
-        cells = _opened_tables.pop(key, None) or open_cells(path)
+        cells = _opened_tables.pop(key, None) or _open(path)
         _opened_tables[key] = cells
         while len(_opened_tables) > _MOST_OPEN:
             _opened_tables.popitem(last=False)
     return cells
+
+
+def _open(path: Place) -> Values:
+    if path.suffix.lower() in FORMATS:
+        return open_cells(path)
+    from curate.cells.mds import MdsCells
+
+    return MdsCells(path)
 
 
 def _stamp(path: Place) -> tuple[int | str, ...]:

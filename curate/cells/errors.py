@@ -22,4 +22,4 @@ def table_errors(path: Place) -> Iterator[None]:
     except (CurateError, IndexError, KeyError):
         raise
     except (OSError, ValueError, RuntimeError, ArrowException) as error:
-        raise ValueError(f"cannot read the table {path}: {error}") from error
+        raise ValueError(f"cannot read {path}: {error}") from error

@@ -231,7 +231,7 @@ class Names:
         return self._choose(folder, 1, str(folder), "")
 
     def of_file(self, path: Place, root: Place | None = None) -> str:
-        """Return the id of a tar or table, given its path in a resolved folder; root: of its samples, if not that folder.
+        """Return the id of a tar or table, given its path in a resolved folder. root: its samples', if another folder.
 
         Raises SourceError if none is left.
         """

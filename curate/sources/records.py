@@ -110,4 +110,4 @@ def named_errors(path: Place) -> Iterator[None]:
         raise
     except (OSError, ValueError, LookupError, TypeError, ArrowException, PolarsError, PanicException) as error:
         message = str(error).split("\n\n", 1)[0]  # polars goes on with advice about arguments that are not ours
-        raise SourceError(f"cannot read the table {path}: {message or type(error).__name__}") from error
+        raise SourceError(f"cannot read {path}: {message or type(error).__name__}") from error

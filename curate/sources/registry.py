@@ -17,6 +17,8 @@ from curate.sources.datasets_object import DatasetSource, is_dataset
 from curate.sources.folders import find_folder, open_folder
 from curate.sources.huggingface import ImageTable, LanceTable, find_image_tables, find_lance
 from curate.sources.look import Look, is_packed
+from curate.sources.shard_index import find_litdata, find_mds
+from curate.sources.shards import open_litdata, open_mds
 from curate.sources.tables import TableSource, find_tables
 from curate.sources.tars import TarSource, find_tars
 
@@ -50,6 +52,8 @@ KINDS = (
         find_tars,
         TarSource,
     ),
+    Kind("mds", "MDS data set of mosaicml-streaming", "a folder with index.json of shards", find_mds, open_mds),
+    Kind("litdata", "LitData data set", "a folder with index.json of chunks", find_litdata, open_litdata),
     Kind(
         "lance",
         "a Lance table with a column of images",
