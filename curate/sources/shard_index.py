@@ -73,7 +73,7 @@ def _litdata_shards(index: Any, folder: Place) -> list[Shard]:
     config = index.get("config") if isinstance(index, dict) else None
     if not isinstance(config, dict) or not isinstance(config.get("data_format"), list):
         raise ValueError("it has no config with a data_format, as an index of LitData")  # noqa: TRY004
-    for word in ("compression", "encryption"):
+    for word in ("compression", "ipc_compression", "encryption"):
         if config.get(word):
             raise ValueError(
                 f"its chunks have {word} {config[word]!r}, under which images have no place: write it without"

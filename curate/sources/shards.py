@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import BinaryIO
 
 from curate.cells import cell_path
-from curate.cells.mds import decompressed
-from curate.cells.packed import IMAGE_ENCODINGS, Column, place_fields, read_offsets
+from curate.cells.packed import IMAGE_ENCODINGS, Column
 from curate.errors import SourceError
-from curate.remote import Place, Remote, place
+from curate.remote import Place, place
 from curate.samples import Sample
-from curate.sources.columns import Columns, Row, as_name, as_text, first_present, make_sample, read_fields
+from curate.sources.columns import Columns, as_name, as_text, first_present, make_sample, read_fields
 from curate.sources.layout import IMAGE_NAMES, KEYS
 from curate.sources.listing import fingerprint, stat_entries
 from curate.sources.records import named_errors
 from curate.sources.shard_index import INDEX, Shard, read_index
-from curate.sources.shard_values import DECODERS, decode_value
+from curate.sources.shard_rows import DECODERS, ShardRows, open_shard
 
 _LABELS = ("label", "class", "cls")
 _CAPTIONS = ("caption", "text")
@@ -61,49 +59,34 @@ class ShardSource:
 
     def _of_shard(self, shard: Shard, first: int, start: int, seen: set[str]) -> Iterator[Sample]:
         path = place(self.root, shard.path)
-        with named_errors(path):
-            data = decompressed(path) if shard.is_packed else None
-            size = _size(path) if data is None else len(data)
-            with path.open("rb") if data is None else io.BytesIO(data) as file:
-                offsets = read_offsets(file, size)
-                if len(offsets) - 1 != shard.samples:
-                    raise ValueError(f"it holds {len(offsets) - 1} samples and the index says {shard.samples}")
-                for row in range(shard.samples):
-                    if first + row < start and self._key is None:
-                        continue
-                    fields = _fields(file, offsets[row], offsets[row + 1], shard.columns)
-                    key = self._key_of(file, fields, shard, first + row)
+        with named_errors(path), closing(open_shard(path, shard.columns, shard.is_packed)) as samples:
+            if samples.count != shard.samples:
+                raise ValueError(f"it holds {samples.count} samples and the index says {shard.samples}")
+            readable = {column.name for column in shard.columns if column.encoding in DECODERS}
+            begin = 0 if self._key is not None else max(0, start - first)
+            for row in range(begin, shard.samples):
+                key, repeated = str(first + row), False
+                if self._key is not None:
+                    key = as_name(as_text(samples.values(row, {self._key}).get(self._key)) or f"#{first + row}")
                     repeated = key in seen
                     seen.add(key)
-                    if first + row >= start:
-                        yield self._sample(file, fields, shard, row, key, repeated)
-
-    def _key_of(self, file: BinaryIO, fields: Mapping[str, tuple[int, int]], shard: Shard, number: int) -> str:
-        if self._key is None:
-            return str(number)
-        values = _values(file, fields, [column for column in shard.columns if column.name == self._key])
-        return as_name(as_text(values.get(self._key)) or f"#{number}")
+                if first + row >= start:
+                    yield self._sample(samples, readable, shard, row, key, repeated)
 
     def _sample(
-        self,
-        file: BinaryIO,
-        fields: Mapping[str, tuple[int, int]],
-        shard: Shard,
-        row: int,
-        key: str,
-        repeated: bool,
+        self, samples: ShardRows, readable: Collection[str], shard: Shard, row: int, key: str, repeated: bool
     ) -> Sample:
-        values = _values(file, fields, shard.columns)
-        offset, size = fields.get(self._image, (0, 0))
-        problem = "duplicate_key" if repeated else "" if self._image in fields else "unreadable_file"
+        found = samples.place(row, self._image)
+        offset, size = found or (0, 0)
+        problem = "duplicate_key" if repeated else "" if found else "unreadable_file"
         at = (cell_path(shard.path, self._image), row) if shard.is_packed else (shard.path, offset)
         return make_sample(
-            read_fields(values, self._names, drop=(self._key or "",)),
+            read_fields(samples.values(row, readable), self._names, drop=(self._key or "",)),
             source=self.id,
             key=key,
             path=at[0],
             offset=at[1],
-            data=_read(file, offset, size),
+            data=samples.bytes_at(offset, size),
             problem=problem,
             is_cell=shard.is_packed,
         )
@@ -131,29 +114,3 @@ def _choose_image(columns: Sequence[Column], wanted: str | None, folder: Place) 
             f"{what} of encoded images in {folder}: jpeg, png, or bytes named with --path; it has {listed}"
         )
     return found
-
-
-def _size(path: Place) -> int:
-    return path.status().size if isinstance(path, Remote) else path.stat().st_size
-
-
-def _fields(file: BinaryIO, start: int, stop: int, columns: Sequence[Column]) -> dict[str, tuple[int, int]]:
-    """Return offset and size of each field; nothing for a sample whose sizes lie."""
-    try:
-        return place_fields(file, start, stop, columns)
-    except ValueError:
-        return {}
-
-
-def _values(file: BinaryIO, fields: Mapping[str, tuple[int, int]], columns: Sequence[Column]) -> Row:
-    """Return what the fields that are metadata hold; None for what does not decode."""
-    return {
-        column.name: decode_value(column.encoding, _read(file, *fields[column.name]))
-        for column in columns
-        if column.name in fields and column.encoding in DECODERS
-    }
-
-
-def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
