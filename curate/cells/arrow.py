@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from curate.cells.values import binary
+from curate.cells.values import as_bytes, binary
 from curate.remote import Place, Remote
 
 if TYPE_CHECKING:
@@ -52,4 +52,4 @@ class ArrowCells:
         values = self._table.column(column).slice(row, 1)
         values.validate(full=True)
         value = binary(values)[0].as_py()
-        return None if value is None else bytes(value)
+        return as_bytes(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from curate.cells.values import binary
+from curate.cells.values import as_bytes, binary
 from curate.remote import Place, storage_options
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ class LanceCells:
         if found.num_rows != 1:
             raise IndexError(row)
         value = binary(found.column(0))[0].as_py()
-        return None if value is None else bytes(value)
+        return as_bytes(value)

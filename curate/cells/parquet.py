@@ -8,7 +8,7 @@ from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from curate.cells.values import binary, leaf
+from curate.cells.values import as_bytes, binary, leaf
 from curate.remote import Place, Remote
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class ParquetCells:
             if held is None or held[0] != column or not held[1] <= row < held[1] + len(held[2]):
                 held = self._move(column, name, row, held)
             value = held[2][row - held[1]].as_py()
-        return None if value is None else bytes(value)
+        return as_bytes(value)
 
     def _move(
         self, column: str, name: str, row: int, held: tuple[str, int, pa.Array] | None

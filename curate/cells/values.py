@@ -33,3 +33,10 @@ def binary(column: pa.ChunkedArray | pa.Array, name: str = "bytes") -> pa.Chunke
     from pyarrow import compute, types
 
     return compute.struct_field(column, name) if types.is_struct(column.type) else column
+
+
+def as_bytes(value: object) -> bytes | None:
+    """Return a value that is bytes or null. Raises ValueError for any other."""
+    if value is None or isinstance(value, bytes):
+        return value
+    raise ValueError("the column holds no bytes")
