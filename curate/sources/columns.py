@@ -14,6 +14,7 @@ from curate.samples import Json, Sample, is_uid
 Row = Mapping[str, object]
 
 PATHS = ("file_name", "filepath", "image_path", "path")
+_DEEPEST = 50  # lists and objects inside each other
 URLS = ("url", "image_url", "URL")
 
 
@@ -131,11 +132,11 @@ def read_alternatives(row: Row, names: Columns, caption: str | None) -> tuple[st
     return tuple(text for text in texts if text != caption)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: object, depth: int = 0) -> Iterator[str]:
     """Yield the texts of a value, or of each of its items where it is a list."""
     if isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+        for item in value if depth < _DEEPEST else ():
+            yield from _texts(item, depth + 1)
     elif (text := as_text(value)) is not None:
         yield text
 
@@ -148,21 +149,25 @@ def as_text(value: object) -> str | None:
     if value is None or isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, list):
-        return next((text for text in map(as_text, value) if text is not None), None)
+        return next(_texts(value), None)
     text = json.dumps(as_json(value), sort_keys=True) if isinstance(value, dict) else str(value)
     return text.encode("utf-8", "replace").decode().strip() or None
 
 
-def as_json(value: object) -> Json:
-    """Return a value as JSON holds it: no NaN or infinity, no bytes; dates and decimals as text."""
-    if value is None or isinstance(value, bool | int):
-        return value
+def as_json(value: object, depth: int = 0) -> Json:
+    """Return a value as JSON holds it: no NaN or infinity, no bytes; dates and decimals as text.
+
+    What lies too deep for those who read it is null.
+    """
+    if value is None or isinstance(value, bool | int) or depth > _DEEPEST:
+        return value if isinstance(value, int) else None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {as_name(str(name)): as_json(item) for name, item in value.items() if not isinstance(item, bytes)}
+        items = value.items()
+        return {as_name(str(name)): as_json(item, depth + 1) for name, item in items if not isinstance(item, bytes)}
     if isinstance(value, list | tuple):
-        return [as_json(item) for item in value if not isinstance(item, bytes)]
+        return [as_json(item, depth + 1) for item in value if not isinstance(item, bytes)]
     return str(value).encode("utf-8", "replace").decode()
 
 

@@ -26,8 +26,8 @@ def find_image_tables(look: Look) -> list[Place] | str:
     if not files:
         return f"{'holds' if look.is_folder else 'is'} no Parquet or Arrow file"
     with named_errors(files[0]):
-        schema = open_cells(files[0]).schema
-    if find_image(schema, look.columns.path) is None:
+        image = find_image(open_cells(files[0]).schema, look.columns.path)
+    if image is None:
         return f"has no column of images{f' in {files[0].name}' if look.is_folder else ''}"
     return files
 

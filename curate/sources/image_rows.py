@@ -12,6 +12,7 @@ from curate.samples import Sample
 from curate.sources.columns import Row, as_name, as_text, make_sample, read_fields
 from curate.sources.layout import Layout
 from curate.sources.listing import is_outside, locate, read_image
+from curate.sources.records import as_frame
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,11 +79,7 @@ class RowReader:
 
 def rows_of(table: pa.Table, columns: Sequence[str]) -> Sequence[Row]:
     """Return the values of some columns, row by row."""
-    import polars as pl
-
-    if not columns:
-        return [{}] * table.num_rows
-    return pl.DataFrame(table.select(list(columns))).to_dicts()
+    return as_frame(table.select(list(columns))).to_dicts() if columns else [{}] * table.num_rows
 
 
 def image_values(column: pa.ChunkedArray, has_path: bool) -> Iterable[tuple[bytes | None, object]]:

@@ -59,7 +59,7 @@ def find_image(schema: pa.Schema, wanted: str | None = None) -> str | None:
     for field in schema:
         kind = features.get(field.name, {}).get("_type")
         told = kind == "Image" or (kind is None and (is_image_struct(field.type) or field.name in IMAGE_NAMES))
-        if (told or field.name == wanted) and (is_binary(field.type) or is_image_struct(field.type)):
+        if field.name and (told or field.name == wanted) and (is_binary(field.type) or is_image_struct(field.type)):
             fits[field.name] = True
     return wanted if wanted in fits else None if wanted else first_present(("image", *fits), fits)
 

@@ -43,7 +43,12 @@ def read_table(path: Place) -> Table:
             frame = _read_parquet(file)
         else:
             frame = pl.read_csv(file, separator="\t" if suffix == ".tsv" else ",", infer_schema=False)
-    return Table(tuple(frame.columns), frame.height, lambda: frame.iter_rows(named=True))
+    return Table(tuple(frame.columns), frame.height, lambda: _rows(path, frame))
+
+
+def _rows(path: Place, frame: pl.DataFrame) -> Iterator[Row]:
+    with named_errors(path):
+        yield from frame.iter_rows(named=True)
 
 
 def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
@@ -62,13 +67,27 @@ def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
 
 def _read_parquet(source: BinaryIO) -> pl.DataFrame:
     """Read by pyarrow, not polars: over a damaged file polars may ask for exabytes, which aborts the process."""
-    import polars as pl
     from pyarrow import parquet
 
     with parquet.ParquetFile(source) as file:
         table = file.read(columns=_columns_but_binary(file.schema_arrow))
+    return as_frame(table)
+
+
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """Return an Arrow table whose values Python can hold: columns with times that it cannot become text."""
+    import polars as pl
+    from polars import selectors
+
     table.validate(full=True)  # polars trusts that text is UTF-8
-    return pl.DataFrame(table)
+    frame = pl.DataFrame(table)
+    foreign = []
+    for series in frame.select(selectors.temporal()).iter_columns():
+        try:
+            series.min(), series.max()
+        except (ValueError, OverflowError):
+            foreign.append(pl.col(series.name).cast(pl.String, strict=False))
+    return frame.with_columns(foreign)
 
 
 def _columns_but_binary(schema: pa.Schema) -> list[str]:
@@ -104,10 +123,13 @@ def named_errors(path: Place) -> Iterator[None]:
     from polars.exceptions import PanicException, PolarsError
     from pyarrow.lib import ArrowException
 
+    others = (OSError, ValueError, LookupError, TypeError, ArithmeticError)
     try:
         yield
     except CurateError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, ArrowException, PolarsError, PanicException) as error:
+    except RecursionError:
+        raise SourceError(f"cannot read {path}: it is nested too deeply") from None
+    except (*others, ArrowException, PolarsError, PanicException) as error:
         message = str(error).split("\n\n", 1)[0]  # polars goes on with advice about arguments that are not ours
         raise SourceError(f"cannot read {path}: {message or type(error).__name__}") from error
