@@ -470,6 +470,14 @@ def test_failed_downloads_follow_the_tar_sorted_by_key(tmp_path: Path) -> None:
     assert failed.meta == {"status": "failed_to_download", "error_message": "404"}
 
 
+def test_hash_of_the_download_is_metadata_and_no_identity(tmp_path: Path) -> None:
+    frame = {"url": ["u1", "u0"], "caption": ["one", "zero"], "key": ["1", "0"], "status": ["success"] * 2}
+    frame |= {"sha256": ["f" * 64, "e" * 64], "exif": ["{}", None]}
+    first, second = read(write_shard(tmp_path, frame))
+    assert (first.data, first.uid, first.meta["sha256"], first.meta["url"]) == (b"x", "", "e" * 64, "u0")
+    assert (second.data, second.caption, second.meta["exif"]) == (b"y", "one", "{}")
+
+
 def test_repeated_key_of_the_parquet_is_not_lost(tmp_path: Path) -> None:
     samples = read(write_shard(tmp_path, {"key": ["0", "0", "8", "8"]}))
     assert [(s.key, s.problem) for s in samples[2:]] == [
