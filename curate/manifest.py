@@ -14,13 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from curate import cells
 from curate.errors import ManifestError
 from curate.files import atomic_write
 from curate.remote import Place, place
 from curate.version import __version__
 
-FORMAT = [1, 2]
-FEATURES = frozenset({"crops"})  # that this reader knows, of those that a manifest may require
+FORMAT = [1, 3]
+FEATURES = frozenset({"crops", "rows"})  # that this reader knows, of those that a manifest may require
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
 
@@ -67,6 +68,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
     cropped = CROPS.keys() <= set(rows.columns)
     kinds = {**COLUMNS, **(CROPS if cropped else {})}
     table = rows.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items())
+    features = {"crops": cropped, "rows": bool(table["path"].str.contains(cells.PATTERN).any())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         parts = []
@@ -82,7 +84,7 @@ def write_manifest(out: str | Path, rows: pl.DataFrame, info: dict[str, Any]) ->
             parts.append({"path": name, "rows": part.height, "bytes": len(data), "sha256": digest})
         value = {
             "format": FORMAT,
-            "required_features": ["crops"] if cropped else [],
+            "required_features": [name for name, is_needed in features.items() if is_needed],
             "writer": {"name": "curate-engine", "version": __version__},
             **info,
             "rows": table.height,

@@ -33,6 +33,7 @@ class SourceTable:
     caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")
     alternatives: str = _key("", "column or field with other captions; empty: what the caption's own lists besides")
     group: str = _key("", "column or field that holds the group (patient, scene, site)")
+    images: str = _key("", "folder of the images that a COCO file describes; empty: found by convention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,6 +222,13 @@ def test_an_incomplete_shard_is_named(tmp_path: Path) -> None:
     assert "2.npz has no 2.parquet beside it" in error_of(tmp_path)
 
 
+def test_metadata_alone_is_not_taken_for_urls_to_fetch(tmp_path: Path) -> None:
+    write_datacomp(tmp_path, "0", World(3)).unlink()
+    for path in (tmp_path, tmp_path / "0.parquet"):
+        assert "0.parquet has no 0.npz beside it: the shard is incomplete; to have the images" in error_of(path)
+        assert only(path, "table").kind == "table"
+
+
 # clip-retrieval
 
 

@@ -36,6 +36,7 @@ def grow(
     caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
     alternatives: Annotated[str | None, typer.Option(help="Column with other captions.")] = None,
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder of the images that a COCO file describes.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
     guard: Annotated[

@@ -50,10 +50,10 @@ def open_sources(
     try:
         for given in paths:
             if not isinstance(given, (str, Path, Remote)):
-                found[id(given)] = adapt(given)
+                found[id(given)] = adapt(given, columns)
                 continue
             for path in _expand(given):
-                for one, part in sniff(path, wanted):
+                for one, part in sniff(path, columns, wanted):
                     found.setdefault(part.resolve(), (one, part))
         places = [at for at in found if not isinstance(at, int)]
         _check_apart(places)
@@ -80,11 +80,12 @@ def _check_apart(paths: Iterable[Place]) -> None:
 
 def _open(kind: Kind, path: Place, columns: Columns, names: Names) -> Callable[[], Source]:
     """Name one source, its own folder resolved, and return what opens it. A link to a file keeps its name."""
-    if path.is_dir():
+    if kind.root is None and path.is_dir():
         folder = path.resolve()
         return partial(kind.open, folder, columns, names.of_folder(folder))
     path = path.resolve() if isinstance(path, Remote) else path.parent.resolve() / path.name
-    return partial(kind.open, path, columns, names.of_file(path))
+    root = path.parent if kind.root is None else kind.root(path)
+    return partial(kind.open, path, columns, names.of_file(path, root))
 
 
 def _same(source: Source) -> Source:

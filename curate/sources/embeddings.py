@@ -15,7 +15,7 @@ from curate.sources.aligned import Part, TableFile, make_part, same_dims, sample
 from curate.sources.columns import Columns
 from curate.sources.listing import Entry, fingerprint, has_image, is_there, list_folder, stat_entry
 from curate.sources.look import Look
-from curate.sources.records import TABLES
+from curate.sources.records import TABLES, read_outline
 from curate.sources.vectors import VectorFile, members
 
 _SETS = ("l14", "b32")  # DataComp's, the better encoder first
@@ -73,13 +73,15 @@ def find_datacomp(look: Look) -> list[Place] | str:
     if not look.is_folder:
         if look.path.suffix.lower() not in (".parquet", ".npz"):
             return "does not end in .parquet or .npz"
-        shard = look.path.with_suffix(".npz")
-        if not (is_there(shard) and is_there(look.path.with_suffix(".parquet"))):
-            return "has no .npz and .parquet of the same name side by side"
-        return [shard] if _sets(members(shard)) else "has an .npz without members like l14_img"
+        shard, table = look.path.with_suffix(".npz"), look.path.with_suffix(".parquet")
+        if is_there(shard) and is_there(table):
+            return [shard] if _sets(members(shard)) else "has an .npz without members like l14_img"
+        if look.path.suffix.lower() == ".parquet" and _is_metadata(look.path):
+            return [shard]  # which is missing, as opening it will say; the table alone would mean millions of downloads
+        return "has no .npz and .parquet of the same name side by side"
     arrays, tables = look.ending(".npz"), {item.name.rpartition(".")[0] for item in look.ending(".parquet")}
     pairs = [item for item in arrays if item.name.rpartition(".")[0] in tables]
-    if not pairs or not _sets(members(pairs[0])):
+    if not (pairs and _sets(members(pairs[0]))) and not (tables and _is_metadata(look.ending(".parquet")[0])):
         return "holds no .npz with members like l14_img beside a .parquet of the same name"
     shards = {item.with_suffix(".npz") for item in look.ending(".npz", ".parquet")}
     return sorted(shards, key=lambda path: path.name)
@@ -94,12 +96,22 @@ def _open_datacomp(path: Place, columns: Columns, asked: str) -> _Opened:
     table = path.with_suffix(".parquet")
     for file, other in ((path, table), (table, path)):
         if not is_there(file):
-            raise SourceError(f"{other} has no {file.name} beside it: the shard is incomplete")
+            advice = "; to have the images of its URLs fetched instead, give --source table" if other == table else ""
+            raise SourceError(f"{other} has no {file.name} beside it: the shard is incomplete{advice}")
     name, image, text = _chosen(path, asked)
     if not text:
         raise SourceError(f"{path} has {image} but no {name}_txt: the shard is incomplete")
     files = VectorFile(path, image), VectorFile(path, text)
     return _Opened(name, [make_part(*files, TableFile(table), columns, str(path))], [str(path)], [path, table])
+
+
+def _is_metadata(table: Place) -> bool:
+    """Tell whether a Parquet file has the columns of DataComp's metadata."""
+    try:
+        seen, _ = read_outline(table)
+    except SourceError:
+        return False  # whoever opens it will say why
+    return {"uid", "url", "text", *(f"clip_{name}_similarity_score" for name in _SETS)} <= set(seen)
 
 
 def _sets(names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from curate.errors import SourceError
 from curate.remote import Place, Remote
+from curate.sources.columns import Columns
 from curate.sources.listing import list_folder
 
 _LOG = logging.getLogger("curate")
@@ -16,10 +17,11 @@ _COMPRESSED_TAR = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", re.IGNORECASE)
 
 
 class Look:
-    """One path that exists; SourceError if it does not, or may not be looked at."""
+    """One path that exists; SourceError if it does not, or may not be looked at. columns: those asked for."""
 
-    def __init__(self, path: Place) -> None:
+    def __init__(self, path: Place, columns: Columns | None = None) -> None:
         self.path = path
+        self.columns = columns or Columns()
         self.is_folder = _is_folder(path)
 
     @cached_property

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from curate.errors import SourceError, UsageError
 from curate.remote import Place
 from curate.samples import Source
+from curate.sources.coco import CocoSource, coco_root, find_coco
 from curate.sources.columns import Columns
+from curate.sources.datasets_object import DatasetSource, is_dataset
 from curate.sources.embeddings import (
     find_arrays,
     find_clip_retrieval,
@@ -21,7 +23,10 @@ from curate.sources.embeddings import (
     open_datacomp,
 )
 from curate.sources.folders import find_folder, open_folder
+from curate.sources.huggingface import ImageTable, LanceTable, find_image_tables, find_lance
 from curate.sources.look import Look, is_packed
+from curate.sources.shard_index import find_litdata, find_mds
+from curate.sources.shards import open_litdata, open_mds
 from curate.sources.tables import TableSource, find_tables
 from curate.sources.tars import TarSource, find_tars
 
@@ -34,6 +39,8 @@ class Kind:
         that follow "it", why it is none. Cheap: listings, footers and first bytes, never whole files.
     open: the source of one of them, given the columns to read and its id; SourceError if it cannot be read
     told_by: how `find` knows it, for a user
+    root: the folder that paths of its samples are relative to, where that is neither the folder found nor the one that
+        the file found lies in
     """
 
     name: str
@@ -41,6 +48,7 @@ class Kind:
     told_by: str
     find: Callable[[Look], list[Place] | str]
     open: Callable[[Place, Columns, str], Source]
+    root: Callable[[Place], Place] | None = None
 
 
 # The first that finds something is taken, so the narrow come before the broad.
@@ -51,6 +59,31 @@ KINDS = (
         "x.tar, or a folder of tars",
         find_tars,
         TarSource,
+    ),
+    Kind("mds", "MDS data set of mosaicml-streaming", "a folder with index.json of shards", find_mds, open_mds),
+    Kind("litdata", "LitData data set", "a folder with index.json of chunks", find_litdata, open_litdata),
+    Kind(
+        "lance",
+        "a Lance table with a column of images",
+        "x.lance, or a folder of them",
+        find_lance,
+        LanceTable,
+        root=lambda path: path.parent,
+    ),
+    Kind(
+        "hf",
+        "Hugging Face datasets: tables with the images inside",
+        ".parquet or .arrow with a column of images, a folder of them, or one with a folder `data` of them",
+        find_image_tables,
+        ImageTable,
+    ),
+    Kind(
+        "coco",
+        "COCO annotations: instances or captions, with images beside them or in --images",
+        "a .json with lists of images and annotations, a folder of them, or one with a folder `annotations` of them",
+        find_coco,
+        CocoSource,
+        root=coco_root,
     ),
     Kind(
         "clip-retrieval",
@@ -103,19 +136,21 @@ def kind_named(name: str) -> Kind:
     raise UsageError(f"there is no kind of source {name!r}; there are: {', '.join(kind.name for kind in KINDS)}")
 
 
-def adapt(given: object) -> Source:
+def adapt(given: object, columns: Columns) -> Source:
     """Return the source that an object in memory is. Raises UsageError for what is none."""
+    if is_dataset(given):
+        return DatasetSource(given, columns)
     if isinstance(given, Source):
         return given
     raise UsageError(f"{type(given).__name__} is no source: give paths, URLs, or an object like curate.samples.Source")
 
 
-def sniff(path: Place, wanted: Kind | None = None) -> list[tuple[Kind, Place]]:
+def sniff(path: Place, columns: Columns, wanted: Kind | None = None) -> list[tuple[Kind, Place]]:
     """Return the sources that a path stands for, each with its kind: the first that fits, or the one wanted.
 
     Raises SourceError if the path is missing or of no kind, or why it is not of the kind wanted.
     """
-    look = Look(path)
+    look = Look(path, columns)
     for kind in KINDS if wanted is None else (wanted,):
         found = kind.find(look)
         if not isinstance(found, str):

@@ -201,6 +201,18 @@ def check_refusals(make: Make, entry: Entry) -> None:
             _same(chosen, usual, "NaN and infinity are refused unless they are not read")
 
 
+def check_layout(make: Make, entry: Entry) -> None:
+    """Rows that are not contiguous, or lie column by column, give the same picks; so do those of float16."""
+    x = _rows(120, seed=8).astype(np.float16).astype(np.float32)
+    data = _data(make, entry, x)
+    usual = make().select(data, 30, 2)
+    strided = np.empty((240, 2 * x.shape[1]), dtype=np.float32)[::2, ::2]
+    strided[:] = x
+    for other in (strided, np.asfortranarray(x), x.astype(np.float16)):
+        spread: Any = other
+        _same(make().select(replace(data, x=spread), 30, 2), usual, "the layout of the rows does not matter")
+
+
 class _Sliced:
     """Rows of float16 that can only be sliced."""
 
@@ -271,4 +283,4 @@ def check_memory(make: Make, entry: Entry) -> None:
 def subset_checks() -> Iterator[Check]:
     """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
     yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
-    yield from (check_draws, check_refusals, check_tiles, check_threads, check_memory)
+    yield from (check_draws, check_refusals, check_layout, check_tiles, check_threads, check_memory)

@@ -1,0 +1,25 @@
+"""What parsers of tables raise, turned into one error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from curate.errors import CurateError
+from curate.remote import Place
+
+
+@contextmanager
+def table_errors(path: Place) -> Iterator[None]:
+    """Turn what the parsers and the system raise over a table into a ValueError that names the file.
+
+    IndexError and KeyError, for rows and columns that are not there, pass, as do our own errors.
+    """
+    from pyarrow.lib import ArrowException
+
+    try:
+        yield
+    except (CurateError, IndexError, KeyError):
+        raise
+    except (OSError, ValueError, RuntimeError, ArrowException) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
