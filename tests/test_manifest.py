@@ -56,7 +56,7 @@ def test_rows_in_several_parts_come_back_in_order(tmp_path: Path, monkeypatch: p
 def test_info_is_kept_and_completed(tmp_path: Path) -> None:
     info = manifest_info(written(tmp_path))
     assert {key: info[key] for key in INFO} == INFO
-    assert (info["format"], info["required_features"], info["rows"]) == ([1, 2], [], 5)
+    assert (info["format"], info["required_features"], info["rows"]) == ([1, 3], [], 5)
     assert info["columns"] == [*COLUMNS, "pvi"]
     assert info["writer"]["name"] == "curate-engine"
 

@@ -13,13 +13,13 @@ from curate.remote import Place
 def table_errors(path: Place) -> Iterator[None]:
     """Turn what the parsers and the system raise over a table into a ValueError that names the file.
 
-    IndexError and KeyError, for rows and columns that are not there, pass, as do our own errors.
+    What tells that a file, row or column is not there passes, as do our own errors.
     """
     from pyarrow.lib import ArrowException
 
     try:
         yield
-    except (CurateError, IndexError, KeyError):
+    except (CurateError, FileNotFoundError, IndexError, KeyError):
         raise
     except (OSError, ValueError, RuntimeError, ArrowException) as error:
         raise ValueError(f"cannot read {path}: {error}") from error

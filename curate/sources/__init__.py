@@ -61,9 +61,9 @@ def open_sources(
             partial(_same, one) if not isinstance(one, tuple) else _open(*one, columns, names) for one in found.values()
         ]
         if not any(isinstance(at, Remote) for at in places):
-            return [make() for make in opened]
+            return _distinct([make() for make in opened])
         with ThreadPoolExecutor(16, "curate-open") as threads:  # not those of the requests that each waits for
-            return list(threads.map(lambda make: make(), opened))
+            return _distinct(list(threads.map(lambda make: make(), opened)))
     except RemoteError as error:
         raise SourceError(str(error)) from None
 
@@ -86,6 +86,14 @@ def _open(kind: Kind, path: Place, columns: Columns, names: Names) -> Callable[[
     path = path.resolve() if isinstance(path, Remote) else path.parent.resolve() / path.name
     root = path.parent if kind.root is None else kind.root(path)
     return partial(kind.open, path, columns, names.of_file(path, root))
+
+
+def _distinct(sources: list[Source]) -> list[Source]:
+    """Return the sources. Raises SourceError if two have one id, as objects in memory may."""
+    [(name, times)] = Counter(source.id for source in sources).most_common(1) or [("", 0)]
+    if times > 1:
+        raise SourceError(f"{times} of the sources have the id {name!r}: give them other names, or one after the other")
+    return sources
 
 
 def _same(source: Source) -> Source:

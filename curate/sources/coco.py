@@ -14,7 +14,7 @@ from curate.remote import Place, place
 from curate.samples import Sample
 from curate.sources.columns import Columns, Row, as_name, as_text, make_sample, read_fields
 from curate.sources.listing import each, fingerprint, is_outside, locate, read_image, stat_entries, stat_entry
-from curate.sources.look import Look, head
+from curate.sources.look import MOST_INSIDE, Look, head
 from curate.sources.records import named_errors
 
 _LOOKED_AT = 1 << 16  # bytes of a JSON file that tell whether it is one of COCO's
@@ -32,7 +32,7 @@ def find_coco(look: Look) -> list[Place] | str:
     if look.is_folder and not files:
         inside = [folder for folder in look.folders if folder.name == "annotations"]
         files = [file for folder in inside for file in Look(folder).ending(".json")]
-    found = [file for file in files if _is_coco(file)]
+    found = [file for file in files if len(files) <= MOST_INSIDE and _is_coco(file)]
     if not found:
         return "holds no JSON file of COCO's form" if look.is_folder else "is no JSON file of COCO's form"
     splits = [_split(file) for file in found]

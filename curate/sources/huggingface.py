@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.cells import Cells, cell_path, open_cells
+from curate.errors import SourceError
 from curate.remote import Place
 from curate.samples import Sample
 from curate.sources.columns import Columns, as_text
@@ -21,12 +22,15 @@ def find_image_tables(look: Look) -> list[Place] | str:
     """Return a file with a column of images; or such files of a folder, of its `data`, or of its folders."""
     files = look.ending(*_FILES)
     if look.is_folder and not files:
-        inside = [folder for folder in look.folders if folder.name == "data"] or look.folders
+        inside = [folder for folder in look.folders if folder.name == "data"] or look.few_folders
         files = [file for folder in inside for file in Look(folder).ending(*_FILES)]
     if not files:
         return f"{'holds' if look.is_folder else 'is'} no Parquet or Arrow file"
-    with named_errors(files[0]):
-        image = find_image(open_cells(files[0]).schema, look.columns.path)
+    try:
+        with named_errors(files[0]):
+            image = find_image(open_cells(files[0]).schema, look.columns.path)
+    except SourceError as error:
+        return f"has tables, of which one cannot be read ({error})"
     if image is None:
         return f"has no column of images{f' in {files[0].name}' if look.is_folder else ''}"
     return files

@@ -13,6 +13,7 @@ from curate.sources.columns import Columns
 from curate.sources.listing import list_folder
 
 _LOG = logging.getLogger("curate")
+MOST_INSIDE = 16  # folders, or files of a kind, that are looked into
 _COMPRESSED_TAR = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", re.IGNORECASE)
 
 
@@ -25,19 +26,24 @@ class Look:
         self.is_folder = _is_folder(path)
 
     @cached_property
-    def items(self) -> list[Place]:
-        """Return what lies directly in a folder and is not hidden, by name; nothing for a file."""
-        return list_folder(self.path) if self.is_folder else []
+    def _items(self) -> list[tuple[Place, bool]]:
+        """Return what lies directly in a folder and is not hidden, by name, and whether each is a folder."""
+        return [(item, item.is_dir()) for item in list_folder(self.path)] if self.is_folder else []
 
     @cached_property
     def files(self) -> list[Place]:
-        """Return the files among the items; for a file, itself."""
-        return [item for item in self.items if not item.is_dir()] if self.is_folder else [self.path]
+        """Return the files of a folder by name; for a file, itself."""
+        return [item for item, is_folder in self._items if not is_folder] if self.is_folder else [self.path]
 
     @cached_property
     def folders(self) -> list[Place]:
-        """Return the folders among the items."""
-        return [item for item in self.items if item.is_dir()]
+        """Return the folders in a folder, by name."""
+        return [item for item, is_folder in self._items if is_folder]
+
+    @property
+    def few_folders(self) -> list[Place]:
+        """Return the folders if they are few: to look into each of a thousand classes would take as long as reading."""
+        return self.folders if len(self.folders) <= MOST_INSIDE else []
 
     def ending(self, *suffixes: str) -> list[Place]:
         """Return the files whose extension is one of some, in whatever case."""

@@ -40,7 +40,7 @@ def find_litdata(look: Look) -> list[Place] | str:
 def _find(look: Look, word: bytes) -> list[Place]:
     if not look.is_folder:
         return []
-    folders = [look.path] if any(item.name == INDEX for item in look.files) else look.folders
+    folders = [look.path] if any(item.name == INDEX for item in look.files) else look.few_folders
     return [folder for folder in folders if word in head(place(folder, INDEX), 1 << 12)]
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from source_cases import CASES, Case
+from stores import upload
 
 from curate.errors import SourceError, UsageError
 from curate.samples import Sample, Source, content_hash
-from curate.sources import list_kinds, open_sources
+from curate.sources import coco, list_kinds, open_sources, shard_index
 from curate.stored import read_stored
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.make.__name__)
@@ -84,12 +85,26 @@ def test_fingerprint_changes_with_a_file_and_only_then(case: Case, made: Path) -
     assert after.fingerprint != before.fingerprint
 
 
-@every
+@pytest.mark.parametrize("case", [case for case in CASES if case.empty], ids=lambda case: case.make.__name__)
 def test_a_source_without_rows_is_empty(case: Case, tmp_path: Path) -> None:
-    if case.empty is None:
-        pytest.skip("cannot be told from a folder of nothing")
+    assert case.empty is not None
     source = opened(case, case.empty(tmp_path))
     assert (source.kind, source.count or 0, list(source.rows())) == (case.kind, 0, [])
+
+
+@every
+def test_a_store_gives_the_rows_of_a_local_copy(case: Case, made: Path, bucket: str, tmp_path: Path) -> None:
+    local = [(s.key, s.data, s.caption) for s in opened(case, made).rows() if not s.problem]
+    at = upload(tmp_path, f"{bucket}/{case.make.__name__}")
+    where = f"{at}/{made.relative_to(tmp_path)}".removesuffix("/.")
+    if case.make.__name__ == "hf_saved":
+        with pytest.raises(SourceError, match="Arrow files are read from disk only"):
+            open_sources([where], kind="hf")
+        return
+    (source,) = open_sources([where], case.columns)
+    samples = [sample for sample in source.rows() if not sample.problem]
+    assert [(s.key, s.data, s.caption) for s in samples] == local
+    assert all(read_stored(stored(s), {source.id: source.root}) == s.data for s in samples)
 
 
 @every
@@ -119,3 +134,22 @@ def test_another_kind_is_refused_with_the_reason(case: Case, made: Path) -> None
 def test_unknown_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no kind of source 'zip'; there are: tar, "):
         open_sources([tmp_path], kind="zip")
+
+
+def test_a_damaged_table_beside_images_costs_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    (source,) = open_sources([tmp_path])
+    assert source.kind == "folder"
+
+
+def test_many_folders_and_files_are_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        (tmp_path / f"class{number}").mkdir()
+        (tmp_path / f"class{number}" / "a.jpg").write_bytes(b"x")
+        (tmp_path / f"{number}.json").write_text('{"images": []}')
+    opened_files = []
+    monkeypatch.setattr(coco, "head", lambda path, size: opened_files.append(path) or b"")
+    monkeypatch.setattr(shard_index, "head", lambda path, size: opened_files.append(path) or b"")
+    (source,) = open_sources([tmp_path])
+    assert (source.kind, source.count, opened_files) == ("folder", 40, [])

@@ -50,9 +50,7 @@ def read(path: Path, kind: str | None = None) -> list[Sample] | None:
 
 # Tars
 
-_USUAL = (
-    "a.jpg a.txt a.json b.jpg ../a.jpg /etc/a.jpg x/../../b.jpg a.JPG .a.jpg a é.png a.cls c.seg.png d/.jpg b."
-)
+_USUAL = "a.jpg a.txt a.json b.jpg ../a.jpg /etc/a.jpg x/../../b.jpg a.JPG .a.jpg a é.png a.cls c.seg.png d/.jpg b."
 NAMES = st.sampled_from([*_USUAL.split(), "", "n" * 120 + ".jpg", "a\n.jpg", "a b.jpg", "x\\..\\c.jpg"])
 KINDS = [tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]
 KINDS += [tarfile.CHRTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE, b"Z"]

@@ -203,6 +203,8 @@ def test_other_objects_are_refused_with_advice() -> None:
         open_sources([datasets.DatasetDict({"train": dataset([0])})])
     with pytest.raises(UsageError, match="save it as Parquet"):
         open_sources([dataset([0]).to_iterable_dataset()])
+    with pytest.raises(SourceError, match="2 of the sources have the id 'dataset/all'"):
+        open_sources([dataset([0]), dataset([1])])
     with pytest.raises(UsageError, match="int is no source"):
         open_sources([3])
     with pytest.raises(SourceError, match="no column of images"):
