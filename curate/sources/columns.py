@@ -14,8 +14,8 @@ from curate.samples import Embedded, Json, Sample, is_uid
 Row = Mapping[str, object]
 
 PATHS = ("file_name", "filepath", "image_path", "path")
-_DEEPEST = 50  # lists and objects inside each other
 URLS = ("url", "image_url", "URL")
+_DEEPEST = 50  # lists and objects inside each other
 
 
 @dataclass(frozen=True, slots=True)

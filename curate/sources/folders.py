@@ -13,7 +13,6 @@ from curate.sources.listing import (
     Entry,
     each,
     fingerprint,
-    has_image,
     is_image_name,
     is_outside,
     locate,
@@ -42,7 +41,7 @@ def find_folder(look: Look) -> list[Place] | str:
         return "is a file, not a folder"
     if any(item.name in METADATA for item in look.files):
         return [look.path]
-    if not any(is_image_name(item.name) for item in look.files) and not has_image(look.path):
+    if not look.has_image:
         return "holds no image file at any depth, and no metadata.csv, .jsonl or .parquet"
     look.warn_unread(look.ending(*TABLES), "to have a table read, name it metadata.csv or give its own path")
     return [look.path]

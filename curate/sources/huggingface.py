@@ -22,7 +22,8 @@ def find_image_tables(look: Look) -> list[Place] | str:
     """Return a file with a column of images; or such files of a folder, of its `data`, or of its folders."""
     files = look.ending(*_FILES)
     if look.is_folder and not files:
-        inside = [folder for folder in look.folders if folder.name == "data"] or look.few_folders
+        inside = [folder for folder in look.folders if folder.name == "data"]
+        inside = inside or ([] if look.has_image else look.few_folders)
         files = [file for folder in inside for file in Look(folder).ending(*_FILES)]
     if not files:
         return f"{'holds' if look.is_folder else 'is'} no Parquet or Arrow file"

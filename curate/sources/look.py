@@ -10,7 +10,7 @@ from functools import cached_property
 from curate.errors import SourceError
 from curate.remote import Place, Remote
 from curate.sources.columns import Columns
-from curate.sources.listing import list_folder
+from curate.sources.listing import has_image, is_image_name, list_folder
 
 _LOG = logging.getLogger("curate")
 MOST_INSIDE = 16  # folders, or files of a kind, that are looked into
@@ -44,6 +44,11 @@ class Look:
     def few_folders(self) -> list[Place]:
         """Return the folders if they are few: to look into each of a thousand classes would take as long as reading."""
         return self.folders if len(self.folders) <= MOST_INSIDE else []
+
+    @cached_property
+    def has_image(self) -> bool:
+        """Tell whether a folder holds an image file at any depth; stops at the first."""
+        return any(is_image_name(item.name) for item in self.files) or has_image(self.path)
 
     def ending(self, *suffixes: str) -> list[Place]:
         """Return the files whose extension is one of some, in whatever case."""

@@ -99,7 +99,7 @@ def _read_parquet(source: BinaryIO) -> pl.DataFrame:
 
 
 def as_frame(table: pa.Table) -> pl.DataFrame:
-    """Return an Arrow table whose values Python can hold: columns with times that it cannot become text."""
+    """Return an Arrow table whose values Python can hold: columns of times that it cannot hold become text."""
     import polars as pl
     from polars import selectors
 
@@ -109,7 +109,7 @@ def as_frame(table: pa.Table) -> pl.DataFrame:
     for series in frame.select(selectors.temporal()).iter_columns():
         try:
             series.min(), series.max()
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, LookupError):  # a year, a number of days, a time zone
             foreign.append(pl.col(series.name).cast(pl.String, strict=False))
     return frame.with_columns(foreign)
 

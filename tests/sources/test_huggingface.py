@@ -186,6 +186,20 @@ def test_saved_data_set_lies_in_its_files_in_whatever_order(tmp_path: Path) -> N
     assert only(loaded).fingerprint != only(loaded.select([3, 1])).fingerprint
 
 
+def test_saved_splits_and_folders_of_shards_are_found(tmp_path: Path) -> None:
+    features()
+    splits = datasets.DatasetDict({"train": dataset([0, 1]), "test": dataset([2])})
+    splits.save_to_disk(str(tmp_path / "saved"))
+    assert [source.id for source in open_sources([tmp_path / "saved"])] == [
+        "test/data-00000-of-00001.arrow",
+        "train/data-00000-of-00001.arrow",
+    ]
+    for split in ("en", "de"):
+        (tmp_path / "configs" / split).mkdir(parents=True)
+        table(tmp_path / "configs" / split / "train.parquet", image=[b"x"])
+    assert [source.id for source in open_sources([tmp_path / "configs"])] == ["de/train.parquet", "en/train.parquet"]
+
+
 def test_data_set_in_memory_lies_nowhere(tmp_path: Path) -> None:
     features()
     dataset([0, 1, 2]).save_to_disk(str(tmp_path / "saved"))
