@@ -13,7 +13,7 @@ from curate.remote import Place
 from curate.samples import Features, Sample
 from curate.sources.aligned import Part, TableFile, make_part, same_dims, samples
 from curate.sources.columns import Columns
-from curate.sources.listing import Entry, fingerprint, has_image, is_there, list_folder, stat_entry
+from curate.sources.listing import Entry, fingerprint, is_there, list_folder, stat_entry
 from curate.sources.look import Look
 from curate.sources.records import TABLES, read_outline
 from curate.sources.vectors import VectorFile, members
@@ -145,7 +145,7 @@ def find_arrays(look: Look) -> list[Place] | str:
     arrays = look.ending(*_ARRAYS)
     if not arrays:
         return "holds no .npy or .npz" if look.is_folder else "does not end in .npy or .npz"
-    return "holds images" if look.is_folder and has_image(look.path) else arrays
+    return "holds images" if look.is_folder and look.has_image else arrays
 
 
 def open_arrays(path: Place, columns: Columns, name: str) -> EmbeddingFiles:
@@ -172,8 +172,7 @@ def find_clip_retrieval(look: Look) -> list[Place] | str:
     """Return a folder with `img_emb` in it."""
     if not look.is_folder:
         return "is a file, not a folder"
-    found = any(item.name == "img_emb" and item.is_dir() for item in look.items)
-    return [look.path] if found else "holds no folder img_emb"
+    return [look.path] if any(item.name == "img_emb" for item in look.folders) else "holds no folder img_emb"
 
 
 def open_clip_retrieval(path: Place, columns: Columns, name: str) -> EmbeddingFiles:
