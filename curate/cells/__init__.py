@@ -46,8 +46,8 @@ class Cells(Values, Protocol):
         """Yield row numbers and values of some columns, in order, without the first `start` rows."""
         ...
 
-    def nulls(self, column: str) -> list[range]:
-        """Return the parts of the file, in rows from 0, that may hold a row without bytes, as cheaply as can be."""
+    def paths(self, column: str) -> Iterator[object]:
+        """Yield the field `path` of a column of structs, of all rows that have no bytes and perhaps of more."""
         ...
 
 

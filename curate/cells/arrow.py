@@ -41,9 +41,13 @@ class ArrowCells:
             part.validate(full=True)
             yield range(first, first + part.num_rows), part
 
-    def nulls(self, column: str) -> list[range]:
-        """Return the whole file if a row of it has no bytes."""
-        return [range(self.count)] if binary(self._table.column(column)).null_count else []
+    def paths(self, column: str) -> Iterator[object]:
+        """Yield the field `path` of every row without bytes."""
+        values = self._table.column(column)
+        if binary(values).null_count:
+            missing = values.filter(binary(values).is_null())
+            missing.validate(full=True)
+            yield from binary(missing, "path").to_pylist()
 
     def read(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a row."""

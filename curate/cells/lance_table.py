@@ -39,9 +39,9 @@ class LanceCells:
             part = pa.Table.from_batches([batch])
             yield part.column("_rowid").to_pylist(), part.drop_columns(["_rowid"])
 
-    def nulls(self, column: str) -> list[range]:
-        """Return nothing: rows without bytes are not looked for."""
-        return []
+    def paths(self, column: str) -> Iterator[object]:
+        """Yield nothing: a change of the files that a Lance table names is not looked for."""
+        return iter(())
 
     def read(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a row."""

@@ -13,7 +13,6 @@ from curate.remote import Place, Remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow import parquet
 
 _WINDOW = 1 << 26  # bytes of values that are held around the last one read
 _BATCH = 64  # rows yielded at once, at most
@@ -53,19 +52,12 @@ class ParquetCells:
                 yield range(first, stop), part
             at = stop
 
-    def nulls(self, column: str) -> list[range]:
-        """Return the row groups whose statistics do not say that every row has bytes."""
-        name = leaf(self.schema.field(column))
-        out = []
-        for number in range(self._meta.num_row_groups):
-            found = [chunk.statistics for chunk in self._chunks(number) if chunk.path_in_schema == name]
-            if not found or found[0] is None or not found[0].has_null_count or found[0].null_count:
-                out.append(range(self._starts[number], self._starts[number + 1]))
-        return out
-
-    def _chunks(self, group: int) -> list[parquet.ColumnChunkMetaData]:
-        meta = self._meta.row_group(group)
-        return [meta.column(i) for i in range(meta.num_columns)]
+    def paths(self, column: str) -> Iterator[object]:
+        """Yield the field `path` of every row: what its bytes are is not read."""
+        for batch in self._file.iter_batches(1 << 14, columns=[f"{column}.path"]):
+            values = binary(batch.column(0), "path")
+            values.validate(full=True)
+            yield from values.to_pylist()
 
     def read(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a row."""
@@ -97,7 +89,7 @@ class ParquetCells:
     def _windows(self, name: str, group: int) -> Iterator[tuple[int, pa.Array]]:
         """Yield first row and values of the parts of a row group that are held one at a time."""
         at, count = self._starts[group], self._starts[group + 1] - self._starts[group]
-        size = sum(chunk.total_uncompressed_size for chunk in self._chunks(group) if chunk.path_in_schema == name)
+        size = self._meta.row_group(group).total_byte_size  # of one column it cannot be asked: damage would abort
         rows = min(max(1, count * _WINDOW // max(size, 1)), count)
         for batch in self._file.iter_batches(rows, row_groups=[group], columns=[name]):
             values = binary(batch.column(0))

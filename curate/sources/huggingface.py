@@ -9,7 +9,7 @@ from curate.errors import SourceError
 from curate.remote import Place
 from curate.samples import Sample
 from curate.sources.columns import Columns, as_text
-from curate.sources.image_rows import RowReader, image_values
+from curate.sources.image_rows import RowReader
 from curate.sources.layout import find_image, lay_out
 from curate.sources.listing import Entry, fingerprint, is_outside, locate, stat_entries, stat_entry
 from curate.sources.look import Look
@@ -69,18 +69,9 @@ class ImageTable:
 
     def _files_beside(self, cells: Cells) -> Iterator[Entry]:
         """Yield the entries of files that rows without bytes name, so that a mended file is seen."""
-        names: dict[str, None] = {}
-        for part in cells.nulls(self._layout.image) if self._layout.has_path else ():
-            ordinal = part.start
-            for _, table in cells.batches([self._layout.image], part.start):
-                for data, given in image_values(table.column(self._layout.image), True):
-                    path = as_text(given) if data is None and ordinal < part.stop else None
-                    if path is not None and not is_outside(location := locate(self.root, path)):
-                        names[location] = None
-                    ordinal += 1
-                if ordinal >= part.stop:
-                    break
-        yield from stat_entries(self.root, names)
+        given = filter(None, map(as_text, cells.paths(self._layout.image) if self._layout.has_path else ()))
+        located = dict.fromkeys(locate(self.root, path) for path in given)
+        yield from stat_entries(self.root, [path for path in located if not is_outside(path)])
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; of the rows before it only the keys are read."""

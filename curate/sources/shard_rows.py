@@ -10,7 +10,7 @@ from struct import unpack
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from curate.cells.mds import decompressed
-from curate.cells.packed import Column, place_fields, read_offsets
+from curate.cells.packed import Column, place_fields, read_mds_columns, read_offsets
 from curate.remote import Place, Remote
 from curate.sources.columns import Row
 
@@ -43,9 +43,14 @@ class ShardRows(Protocol):
 
 
 def open_shard(path: Place, columns: Sequence[Column], is_packed: bool) -> ShardRows:
-    """Return the samples of a shard. Raises ValueError or OSError if they cannot be read."""
+    """Return the samples of a shard. Raises ValueError or OSError if they cannot be read.
+
+    columns: its fields, as the index says; a compressed shard's are those that it tells itself, as for `curate.cells`.
+    """
     if is_packed:
-        return PackedRows(io.BytesIO(data := decompressed(path)), len(data), columns)
+        data = io.BytesIO(decompressed(path))
+        size = data.getbuffer().nbytes
+        return PackedRows(data, size, read_mds_columns(data, read_offsets(data, size)))
     size = path.status().size if isinstance(path, Remote) else path.stat().st_size
     file = path.open("rb")
     try:

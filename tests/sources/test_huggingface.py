@@ -21,6 +21,7 @@ from curate.manifest import manifest_info, manifest_roots
 from curate.samples import Sample, Source, content_hash
 from curate.sources import Columns, open_sources
 from curate.stored import read_stored
+from curate.verification import verify
 
 datasets = pytest.importorskip("datasets")
 
@@ -242,6 +243,7 @@ def test_a_data_set_is_grown_selected_and_read_again(tmp_path: Path) -> None:
     assert info["required_features"] == ["rows"]
     rows = curate.read_manifest(tmp_path / "subset").to_dicts()
     assert len(rows) == 5
+    assert verify(tmp_path / "subset").passed
     for row in rows:
         data = read_stored(row, manifest_roots(info))
         assert content_hash(data) == row["sha256"]
