@@ -72,7 +72,6 @@ def stream_rows(path: Place, start: int = 0, only: Collection[str] | None = None
     if path.suffix.lower() != ".parquet":
         yield from islice(read_table(path).rows(), start, None)
         return
-    import polars as pl
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -83,10 +82,8 @@ def stream_rows(path: Place, start: int = 0, only: Collection[str] | None = None
             first, start = first + 1, start - size
         groups = list(range(first, file.num_row_groups))
         for batch in file.iter_batches(_PORTION, row_groups=groups, columns=names) if groups else ():
-            table = pa.Table.from_batches([batch])
-            table.validate(full=True)
-            yield from islice(pl.DataFrame(table).iter_rows(named=True), start, None)
-            start = max(0, start - table.num_rows)
+            yield from islice(as_frame(pa.Table.from_batches([batch])).iter_rows(named=True), start, None)
+            start = max(0, start - batch.num_rows)
 
 
 def _read_parquet(source: BinaryIO) -> pl.DataFrame:
