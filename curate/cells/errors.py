@@ -21,5 +21,8 @@ def table_errors(path: Place) -> Iterator[None]:
         yield
     except (CurateError, FileNotFoundError, IndexError, KeyError):
         raise
-    except (OSError, ValueError, RuntimeError, ArrowException) as error:
+    except BaseException as error:
+        is_panic = type(error).__name__ == "PanicException"  # of Rust, which Lance is written in
+        if not is_panic and not isinstance(error, (OSError, ValueError, RuntimeError, ArrowException)):
+            raise
         raise ValueError(f"cannot read {path}: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from curate.cells import Cells, cell_path, open_cells
 from curate.errors import SourceError
-from curate.remote import Place
+from curate.remote import Place, Remote
 from curate.samples import Sample
 from curate.sources.columns import Columns, as_text
 from curate.sources.image_rows import RowReader
@@ -68,8 +68,12 @@ class ImageTable:
         yield from filter(None, [stat_entry(self._path, self._path.name)])
 
     def _files_beside(self, cells: Cells) -> Iterator[Entry]:
-        """Yield the entries of files that rows without bytes name, so that a mended file is seen."""
-        given = filter(None, map(as_text, cells.paths(self._layout.image) if self._layout.has_path else ()))
+        """Yield the entries of files that rows without bytes name, so that a mended file is seen.
+
+        Not in a store: asking for the paths of every row group would take as many requests as reading it all.
+        """
+        is_near = not isinstance(self._path, Remote) and self._layout.has_path
+        given = filter(None, map(as_text, cells.paths(self._layout.image) if is_near else ()))
         located = dict.fromkeys(locate(self.root, path) for path in given)
         yield from stat_entries(self.root, [path for path in located if not is_outside(path)])
 

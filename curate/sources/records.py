@@ -141,7 +141,7 @@ def _read_json_lines(lines: Iterator[bytes]) -> Table:
 @contextmanager
 def named_errors(path: Place) -> Iterator[None]:
     """Turn what the parsers and the system raise over a table into a SourceError that names the file."""
-    from polars.exceptions import PanicException, PolarsError
+    from polars.exceptions import PolarsError
     from pyarrow.lib import ArrowException
 
     others = (OSError, ValueError, LookupError, TypeError, ArithmeticError)
@@ -151,6 +151,9 @@ def named_errors(path: Place) -> Iterator[None]:
         raise
     except RecursionError:
         raise SourceError(f"cannot read {path}: it is nested too deeply") from None
-    except (*others, ArrowException, PolarsError, PanicException) as error:
+    except BaseException as error:
+        is_panic = type(error).__name__ == "PanicException"  # of Rust: each library has a class of its own
+        if not is_panic and not isinstance(error, (*others, ArrowException, PolarsError)):
+            raise
         message = str(error).split("\n\n", 1)[0]  # polars goes on with advice about arguments that are not ours
         raise SourceError(f"cannot read {path}: {message or type(error).__name__}") from error

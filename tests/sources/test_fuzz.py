@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import write_folder
 from pyarrow import parquet
-from source_cases import IMAGES, Mds, hf_saved, litdata
+from source_cases import IMAGES, Mds, hf_saved, lance_table, litdata
 
 from curate.errors import SourceError
 from curate.samples import Sample
@@ -167,23 +168,27 @@ def test_mutated_tables_with_images(changes: list[tuple[float, int]]) -> None:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """The files of small collections that have several, by kind."""
     made = {}
-    for name, make in {"mds": Mds(None), "zstd": Mds("zstd"), "litdata": litdata, "hf": hf_saved}.items():
+    makers = {"mds": Mds(None), "zstd": Mds("zstd"), "litdata": litdata, "hf": hf_saved, "lance": lance_table}
+    for name, make in makers.items():
         path = make(tmp_path_factory.mktemp(name))
-        made[name] = {file.name: file.read_bytes() for file in path.iterdir()}
+        files = [file for file in path.rglob("*") if file.is_file()]
+        made[name] = {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     return made
 
 
+KINDS_OF_SHARDS = ["mds", "zstd", "litdata", "hf", "lance"]
+
+
 @settings(max_examples=100, deadline=None)
-@given(changes=CHANGES, name=st.sampled_from(["mds", "zstd", "litdata", "hf"]), which=st.floats(0, 1, exclude_max=True))
+@given(changes=CHANGES, name=st.sampled_from(KINDS_OF_SHARDS), which=st.floats(0, 1, exclude_max=True))
 def test_mutated_shards(
     shards: dict[str, dict[str, bytes]], changes: list[tuple[float, int]], name: str, which: float
 ) -> None:
     with folder() as at:
         files = shards[name]
-        for file, data in files.items():
-            (at / file).write_bytes(data)
-        mutate(at / sorted(files)[int(which * len(files))], changes)
-        read(at, kind="mds" if name == "zstd" else name)
+        write_folder(at / "d.lance", files)
+        mutate(at / "d.lance" / sorted(files)[int(which * len(files))], changes)
+        read(at / "d.lance", kind="mds" if name == "zstd" else name)
 
 
 # JSON
