@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from curate.selection import Quota as Quota
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
+    from curate.sources.arrays import Arrays as Arrays
     from curate.verification import verify as verify
     from curate_selectors.registry import methods as methods
 
 _LAZY = {
+    "Arrays": "curate.sources.arrays",
     "Constraints": "curate.selection",
     "Curator": "curate.estimator",
     "Pool": "curate.pool",
@@ -74,6 +76,7 @@ _LAZY = {
     "why": "curate.engine.explain",
 }
 __all__ = [
+    "Arrays",
     "Constraints",
     "Curator",
     "Pool",

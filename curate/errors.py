@@ -94,6 +94,10 @@ class RemoteMissingError(RemoteError, FileNotFoundError):
     """There is nothing at a URL."""
 
 
+class RemoteSilentError(RemoteError):
+    """A web server does not answer at all."""
+
+
 class RemoteDeniedError(RemoteError, PermissionError):
     """A store or server refuses access."""
 

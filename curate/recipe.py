@@ -25,21 +25,30 @@ def _key(default: Any, text: str, low: float | None = None, high: float | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTable:
-    """Names of the columns to read, given anew for each run: sources name their columns as they like."""
+    """What the sources are and the names of the columns to read, given anew for each run."""
 
+    kind: str = _key("", "kind of the sources, as `curate sources` lists them; empty: told by a look at each")
     path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
     label: str = _key("", "column or field that holds the class label")
     caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")
     alternatives: str = _key("", "column or field with other captions; empty: what the caption's own lists besides")
     group: str = _key("", "column or field that holds the group (patient, scene, site)")
+    images: str = _key("", "folder of the images that a COCO file describes; empty: found by convention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeTable:
     """The frozen encoders."""
 
-    image: str = _key("builtin", "`builtin`, or `open_clip:<arch>/<pretrained tag or local path>`")
-    text: str = _key("", "the same names; empty: the text tower that goes with the image encoder")
+    image: str = _key(
+        "builtin",
+        "`builtin`, `open_clip:<arch>/<pretrained tag or local path>`, or, for sources that give embeddings,"
+        " `precomputed:<which>`, as `precomputed:b32` (chosen by itself: DataComp's l14, else nameless ones)",
+    )
+    text: str = _key(
+        "",
+        "the same names; empty: the text tower that goes with the image encoder; for given images alone, builtin",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

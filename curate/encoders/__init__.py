@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from curate.encoders.calibration import calibrate_epsilon
+from curate.encoders.calibration import calibrate_epsilon, spread_epsilon
+from curate.encoders.precomputed import is_precomputed
 from curate.encoders.protocols import ImageEncoder, TextEncoder
 from curate.errors import EncoderError
 
@@ -13,6 +14,7 @@ __all__ = [
     "default_text_encoder",
     "load_image_encoder",
     "load_text_encoder",
+    "spread_epsilon",
 ]
 
 _BUILTIN = "builtin"
@@ -54,16 +56,19 @@ def load_text_encoder(name: str) -> TextEncoder:
 
 
 def default_text_encoder(image_name: str) -> str:
-    """Return the text encoder that goes with an image encoder: `builtin` with `builtin`, open_clip with its own tower.
+    """Return the text encoder that goes with an image encoder: open_clip with its own tower, others with their
+    own name.
 
     Raises:
         EncoderError: the name is unknown.
     """
-    return _checked(image_name)
+    return image_name if is_precomputed(image_name) else _checked(image_name)
 
 
 def _checked(name: str) -> str:
     name = name.strip()
+    if is_precomputed(name):
+        raise EncoderError(f"{name} embeddings were given by their source: there is no encoder that makes more of them")
     if name == _BUILTIN or name.startswith(_OPEN_CLIP):
         return name
     raise EncoderError(

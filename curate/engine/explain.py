@@ -21,7 +21,7 @@ _ORIGINALS = ("caption_original", "label_original")
 _SENTENCES = {
     "admitted": "it is decodable, new, and passed every gate",
     "warmup": "it is held back until the caption gate has seen enough pairs; the next checkpoint decides",
-    "exact_duplicate": "its pixels equal those of a kept sample",
+    "exact_duplicate": "its pixels, or the vector that was given of it, equal those of a kept sample",
     "near_duplicate": "a kept sample lies within the near-duplicate distance",
     "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
     "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
@@ -33,7 +33,7 @@ _SENTENCES = {
     "too_many_pixels": "its header announces more pixels than limits.max_pixels",
     "too_small": "its shorter side is below clean.min_side",
     "low_quality": "it is near-blank, blurred, or of extreme shape",
-    "bad_embedding": "the encoder gave NaN or zero",
+    "bad_embedding": "the encoder, or the source that gives embeddings, gave NaN or zero",
     "duplicate_key": "its source has this key already",
     "download_failed": "the scrape says that its download failed",
     "missing_file": "the file that its source names does not exist",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.errors import UsageError
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate.selection.arrays import select_among
-from curate.selection.budgets import Budget
+from curate.selection.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
@@ -96,7 +98,8 @@ def select_from_pool(
         **_origin(pool, source.table),
     }
     index = picked.chosen.index
-    path = write_manifest(out, _manifest_rows(source.table, picked.chosen, picked.columns), info)
+    rows = _with_urls(_manifest_rows(source.table, picked.chosen, picked.columns), source, index)
+    path = write_manifest(out, rows, info)
     stored = int(source.table["size"].gather(np.unique(index)).sum())  # an image of several crops counts once
     seconds = round(time.perf_counter() - started, 3)
     return Selected(str(path), method, index.size, picked.eligible, stored, nested, seconds)
@@ -125,6 +128,10 @@ def _picked(
     columns = {name: source.column(name) for name in sorted(given.columns())}
     sizes = source.table["size"].to_numpy().astype(np.int64)
     eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    if parse_budget(budget, eligible).bytes is not None and not sizes.all():
+        raise UsageError(
+            f"a budget of {budget} is in stored bytes, which no image of given embeddings has: give a count or a share"
+        )
     tiles = tiles_of(budget, eligible, given) if patches else 0
     amount = min(eligible, tiles * patches.images) if patches else budget
     chosen = select_among(data, lacking, by, amount, sizes, seed, settings, places, columns)
@@ -181,6 +188,20 @@ def _origin(pool: Pool, candidates: pl.DataFrame) -> dict[str, Any]:
             for own in [uids.get(name, pl.Series(dtype=pl.String))]
         ],
     }
+
+
+def _with_urls(parts: Iterator[pl.DataFrame], source: PoolCandidates, index: I64) -> Iterator[pl.DataFrame]:
+    """Yield a manifest's rows with the `url` that their sources tell, where one has no place of its image's bytes."""
+    if (source.table["path"].gather(index) != "").all():
+        yield from parts
+        return
+    ordinals, start = source.table["row"].to_numpy()[index], 0
+    for part in parts:
+        rows = ordinals[start : start + part.height].tolist()
+        meta = source.pool.take(rows, ["meta"]).column("meta").to_pylist() if rows else []
+        urls = [url if isinstance(url := json.loads(text).get("url"), str) else None for text in meta]
+        yield part.with_columns(url=pl.Series(urls, dtype=pl.String))
+        start += part.height
 
 
 def _fingerprint(uids: pl.Series) -> str:
