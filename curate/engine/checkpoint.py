@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from curate.engine.core import Engine
 
 
+_MANY, _GROWTH_OF_MANY = 100_000, 2.0  # counted rows beyond which gates change little, and a checkpoint takes minutes
+
+
 def is_due(engine: Engine) -> bool:
     """Tell whether the counted rows have grown enough since the last checkpoint."""
     clean, last = engine.recipe.clean, engine.state.checkpoint
@@ -34,7 +37,8 @@ def is_due(engine: Engine) -> bool:
         (engine.state.pairs, last.pairs if last else 0),
         (engine.state.labels, last.labels if last else 0),
     ):
-        if count >= clean.warmup and count >= clean.checkpoint_growth * last_count:
+        growth = clean.checkpoint_growth if last_count < _MANY else max(clean.checkpoint_growth, _GROWTH_OF_MANY)
+        if count >= clean.warmup and count >= growth * last_count:
             return True
     return False
 
