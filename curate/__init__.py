@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from curate.selection import Quota as Quota
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
+    from curate.sources.arrays import Arrays as Arrays
     from curate_selectors.registry import methods as methods
 
 _LAZY = {
+    "Arrays": "curate.sources.arrays",
     "Constraints": "curate.selection",
     "Pool": "curate.pool",
     "Quota": "curate.selection",
@@ -64,6 +66,7 @@ _LAZY = {
     "why": "curate.engine.explain",
 }
 __all__ = [
+    "Arrays",
     "Constraints",
     "Pool",
     "Quota",

@@ -25,8 +25,9 @@ def _key(default: Any, text: str, low: float | None = None, high: float | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTable:
-    """Names of the columns to read, given anew for each run: sources name their columns as they like."""
+    """What the sources are and the names of the columns to read, given anew for each run."""
 
+    kind: str = _key("", "kind of the sources, as `curate sources` lists them; empty: told by a look at each")
     path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
     label: str = _key("", "column or field that holds the class label")
     caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")

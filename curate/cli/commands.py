@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def grow(
-    sources: Annotated[list[str], typer.Argument(help="Tars, image folders, or tables of paths.")],
+    sources: Annotated[list[str], typer.Argument(help="Tars, image folders, tables: `curate sources`.")],
     pool: Annotated[str, typer.Option(help="The pool's folder; made if there is none.")],
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Image encoder: builtin, open_clip:ARCH/PRETRAINED.")] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Caption encoder.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="What the sources are; `curate sources` lists the kinds. By default, by a look.")
+    ] = None,
     path: Annotated[str | None, typer.Option(help="Column with the image paths.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
@@ -47,7 +50,14 @@ def grow(
     from curate.engine.grow import grow as run
 
     given: dict[str, dict[str, Any]] = {
-        "source": {"path": path, "label": label, "caption": caption, "alternatives": alternatives, "group": group},
+        "source": {
+            "kind": source,
+            "path": path,
+            "label": label,
+            "caption": caption,
+            "alternatives": alternatives,
+            "group": group,
+        },
         "encode": {"image": encoder, "text": text_encoder},
         "limits": {"batch_size": batch_size},
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from curate.encoders.calibration import calibrate_epsilon
+from curate.encoders.calibration import calibrate_epsilon, spread_epsilon
 from curate.encoders.compute import Compute, Settings
+from curate.encoders.precomputed import is_precomputed
 from curate.encoders.protocols import ImageEncoder, PatchEncoder, TextEncoder
 from curate.errors import EncoderError
 
@@ -20,6 +21,7 @@ __all__ = [
     "default_text_encoder",
     "load_image_encoder",
     "load_text_encoder",
+    "spread_epsilon",
 ]
 
 # What stands before the colon of a name: the function (name, settings) that loads it.
@@ -73,11 +75,14 @@ def load_text_encoder(name: str, settings: Settings | None = None) -> TextEncode
 
 
 def default_text_encoder(image_name: str) -> str:
-    """Return the text encoder that goes with an image encoder: open_clip's own tower, `builtin` with all others.
+    """Return the text encoder that goes with an image encoder: open_clip's own tower, what gave given embeddings,
+    `builtin` with all others.
 
     Raises:
         EncoderError: the name is unknown.
     """
+    if is_precomputed(image_name):
+        return image_name
     name = _checked(image_name, _IMAGE, "images")
     return name if name.partition(":")[0] in _TWO_TOWERS else "builtin"
 
@@ -90,6 +95,8 @@ def _load(name: str, table: dict[str, str], what: str, settings: Settings) -> An
 
 def _checked(name: str, table: dict[str, str], what: str) -> str:
     name = name.strip()
+    if is_precomputed(name):
+        raise EncoderError(f"{name} embeddings were given by their source: there is no encoder that makes more of them")
     kind, colon, _ = name.partition(":")
     if kind in table and bool(colon) == (":" in _FORMS.get(kind, kind)):
         return name

@@ -36,7 +36,25 @@ def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
     # Each image is looked at twice and dropped: `images` may decode them on the way, whatever their size.
     x = _rounded(encoder.encode([encoder.prepare(images[i]) for i in rows]))
     copies = _rounded(encoder.encode([encoder.prepare(reencoded(images[i])) for i in rows]))
-    epsilon = float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND))
+    return _lowered(float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND)), x)
+
+
+def spread_epsilon(epsilon: float, rows: F32) -> float:
+    """Return a near-duplicate distance for given embeddings: `epsilon`, lowered where they lie close by nature.
+
+    There are no images to re-encode, so nothing tells how far a copy lies; how near distinct rows lie is seen as in
+    `calibrate_epsilon`, among up to 256 rows sampled evenly. With fewer than 8 it is at most `FALLBACK_EPSILON`.
+
+    rows: (n, d) unit rows, or zero ones, which are left out.
+    """
+    x = _rounded(rows[rows.any(axis=1)])
+    if x.shape[0] < _FEWEST:
+        return min(epsilon, FALLBACK_EPSILON)
+    return max(_lowered(epsilon, x[np.linspace(0, len(x) - 1, min(len(x), _SAMPLE)).round().astype(np.int64)]), _EQUAL)
+
+
+def _lowered(epsilon: float, x: F32) -> float:
+    """Return the distance at which no more than a fiftieth of distinct rows (n, d) has another within it."""
     sim = x @ x.T
     np.fill_diagonal(sim, -np.inf)
     nearest = 1 - sim.max(axis=1)

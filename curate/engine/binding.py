@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.encoders import TextEncoder, calibrate_epsilon, default_text_encoder, load_text_encoder
+from curate.encoders import (
+    ImageEncoder,
+    TextEncoder,
+    calibrate_epsilon,
+    default_text_encoder,
+    load_image_encoder,
+    load_text_encoder,
+    spread_epsilon,
+)
+from curate.encoders.precomputed import IMAGE_EPSILON, TEXT_EPSILON, Precomputed, is_precomputed
 from curate.engine.state import Encoder
 from curate.errors import PoolMismatchError
 from curate.images import decode
+from curate.recipe import Recipe
 from curate_kernels.arrays import U8
 
 if TYPE_CHECKING:
@@ -32,10 +42,24 @@ def check_bound(bound: Encoder, name: str, fingerprint: str, pool: object) -> No
         )
 
 
-def bind_text_encoder(engine: Engine, captions: Sequence[str]) -> TextEncoder:
+def image_encoder(name: str, dim: int) -> ImageEncoder:
+    """Return the image encoder of a name; dim: of given embeddings, which need none."""
+    return Precomputed(name, dim, IMAGE_EPSILON) if is_precomputed(name) else load_image_encoder(name)
+
+
+def text_encoder_name(recipe: Recipe) -> str:
+    """Return the name of a recipe's caption encoder."""
+    return recipe.encode.text or default_text_encoder(recipe.encode.image)
+
+
+def bind_text_encoder(engine: Engine, captions: Sequence[Any]) -> TextEncoder:
     """Load the caption encoder; the pool is bound to it, and its distance calibrated, at the first captions."""
-    name = engine.recipe.encode.text or default_text_encoder(engine.recipe.encode.image)
-    encoder = load_text_encoder(name)
+    name = text_encoder_name(engine.recipe)
+    encoder: TextEncoder
+    if is_precomputed(name):
+        encoder = Precomputed(name, engine.state.text.dim if engine.state.text else len(captions[0]), TEXT_EPSILON)
+    else:
+        encoder = load_text_encoder(name)
     if engine.state.text is None:
         epsilon = engine.recipe.dedup.epsilon_text or encoder.epsilon or _caption_epsilon(encoder, captions)
         engine.state.text = Encoder(encoder.name, encoder.fingerprint, encoder.dim, epsilon)
@@ -54,6 +78,9 @@ def bind_epsilon(engine: Engine, batch: Sequence[Prepared]) -> None:
     """
     shown = [p for p in batch if p.crop is not None]
     if engine.state.image.epsilon > 0.0 or not shown:
+        return
+    if isinstance(engine.encoder, Precomputed):
+        engine.state.image.epsilon = spread_epsilon(IMAGE_EPSILON, engine.encoder.encode([p.crop for p in shown]))
         return
     constant = engine.encoder.epsilon
     if constant is not None and len(shown) < _ENOUGH:

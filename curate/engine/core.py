@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from curate.encoders import ImageEncoder, TextEncoder
-from curate.engine import bound, guard
-from curate.engine.binding import bind_text_encoder
+from curate.engine import bound, given, guard
+from curate.engine.binding import bind_text_encoder, text_encoder_name
 from curate.engine.captioning import Captions
 from curate.engine.decisions import HOLD, Decided, Judged, Pictures
 from curate.engine.gate import HELD, Gate, Rows
@@ -124,7 +124,7 @@ class Engine:
 
     def _judge(self, batch: Sequence[Prepared]) -> Judged:
         image16 = self._encode_images(batch)
-        text16, has_text = self.encode_captions([p.arrival.sample.caption for p in batch])
+        text16, has_text = self.encode_captions(given.captions(batch, text_encoder_name(self.recipe)))
         image, text = image16.astype(np.float32), text16.astype(np.float32)
         embedded: B1 = np.asarray(image.any(axis=1))
         good = embedded & np.array([not p.reason for p in batch], dtype=np.bool_)
@@ -161,8 +161,11 @@ class Engine:
         image[have] = self.encoder.encode(crops)
         return image
 
-    def encode_captions(self, captions: Sequence[str | None]) -> tuple[F16, B1]:
-        """Return float16 unit rows (b, t) and which rows have a caption; the text encoder is loaded on first need."""
+    def encode_captions(self, captions: Sequence[Any]) -> tuple[F16, B1]:
+        """Return float16 unit rows (b, t) and which rows have a caption; the text encoder is loaded on first need.
+
+        captions: texts, or where the pool's encoder is `precomputed` vectors; None for none
+        """
         has_text = np.array([c is not None for c in captions], dtype=np.bool_)
         given = [c for c in captions if c is not None]
         if given and self.text_encoder is None:

@@ -32,7 +32,7 @@ _SENTENCES = {
     "too_many_pixels": "its header announces more pixels than limits.max_pixels",
     "too_small": "its shorter side is below clean.min_side",
     "low_quality": "it is near-blank, blurred, or of extreme shape",
-    "bad_embedding": "the encoder gave NaN or zero",
+    "bad_embedding": "the encoder, or the source that gives embeddings, gave NaN or zero",
     "duplicate_key": "its source has this key already",
     "download_failed": "the scrape says that its download failed",
     "missing_file": "the file that its source names does not exist",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoders import ImageEncoder
+from curate.encoders.precomputed import is_precomputed
+from curate.engine import given
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
 from curate.pool import Pool
@@ -118,6 +120,8 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     pixels: list[str] = []
     names: list[str] = []
     crops: list[Any] = []
+    if is_precomputed(engine.state.image.name):
+        sources = given.of_pool(sources, engine.state.image)
     for crop, pixel, name in _images(engine.encoder, sources, engine.recipe.limits.max_pixels):
         crops.append(crop)
         pixels.append(pixel)
@@ -135,6 +139,9 @@ def _images(encoder: ImageEncoder, sources: list[Source], max_pixels: int) -> It
     for source in sources:
         for sample in source.rows():
             if sample.problem:
+                continue
+            if sample.embedded is not None:
+                yield sample.embedded.image, sample.embedded.sha256, f"{sample.source}:{sample.key}"
                 continue
             try:
                 image = decode(sample.data, max_pixels)

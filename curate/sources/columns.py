@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from curate.errors import SourceError
-from curate.samples import Json, Sample, is_uid
+from curate.samples import Embedded, Json, Sample, is_uid
 
 Row = Mapping[str, object]
 
@@ -86,7 +86,15 @@ def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fiel
 
 
 def make_sample(
-    fields: Fields, *, source: str, key: str, path: str, offset: int = 0, data: bytes = b"", problem: str = ""
+    fields: Fields,
+    *,
+    source: str,
+    key: str,
+    path: str,
+    offset: int = 0,
+    data: bytes = b"",
+    problem: str = "",
+    embedded: Embedded | None = None,
 ) -> Sample:
     """Return the sample of some bytes and what their metadata says; key and path become storable text."""
     return Sample(
@@ -103,6 +111,7 @@ def make_sample(
         label=fields.label,
         group=fields.group,
         meta=fields.meta,
+        embedded=embedded,
     )
 
 

@@ -5,12 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from curate.errors import SourceError
 from curate.remote import Place, place
 from curate.samples import Sample
 from curate.sources.columns import Columns, Fields, as_name, make_sample
-from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries, stat_entry
-from curate.sources.records import read_table
+from curate.sources.listing import (
+    Entry,
+    each,
+    fingerprint,
+    has_image,
+    is_image_name,
+    is_outside,
+    locate,
+    read_image,
+    scan_images,
+    stat_entries,
+    stat_entry,
+)
+from curate.sources.look import Look
+from curate.sources.records import TABLES, read_table
 from curate.sources.tables import PathReader, choose_columns
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def find_folder(look: Look) -> list[Place] | str:
+    """Return a folder that holds images at any depth, or a metadata file."""
+    if not look.is_folder:
+        return "is a file, not a folder"
+    if any(item.name in METADATA for item in look.files):
+        return [look.path]
+    if not any(is_image_name(item.name) for item in look.files) and not has_image(look.path):
+        return "holds no image file at any depth, and no metadata.csv, .jsonl or .parquet"
+    look.warn_unread(look.ending(*TABLES), "to have a table read, name it metadata.csv or give its own path")
+    return [look.path]
+
+
+def open_folder(folder: Place, columns: Columns, name: str) -> MetadataFolder | ImageFolder:
+    """Return the source of a folder, by its metadata file if it has one."""
+    found = [folder / name for name in METADATA if (folder / name).is_file()]
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise SourceError(f"the folder {folder} has several metadata files ({listed}): keep one of them")
+    entries = scan_images(folder)
+    if found:
+        return MetadataFolder(folder, found[0], columns, entries, name)
+    return ImageFolder(folder, columns, entries, name)
 
 
 class ImageFolder:

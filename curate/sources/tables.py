@@ -12,7 +12,15 @@ from curate.remote import Place, Remote, is_url, place
 from curate.samples import Sample
 from curate.sources.columns import PATHS, Columns, Row, as_name, as_text, make_sample, read_fields
 from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries
-from curate.sources.records import Table, read_outline, read_table
+from curate.sources.look import Look
+from curate.sources.records import TABLES, Table, read_outline, read_table
+
+
+def find_tables(look: Look) -> list[Place] | str:
+    """Return a table itself, or the tables of a folder."""
+    if found := look.ending(*TABLES):
+        return found
+    return f"{'holds no table' if look.is_folder else 'is no table'} ({', '.join(TABLES)})"
 
 
 class TableSource:
