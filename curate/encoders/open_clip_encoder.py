@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from curate.crops import Crop
 from curate.encoders.fingerprints import fingerprint, state_hash
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import encode_rows
@@ -58,13 +58,13 @@ class OpenClipImageEncoder:
         self.dim = clip.dim
         self.fingerprint = fingerprint(*clip.identity, "image")
         self._clip = clip
-        self._crop = _crop_transform(clip.preprocess)
+        self.crop = clip_crop(clip.preprocess)
         self._item = self.prepare(np.zeros((8, 8, 3), np.uint8))
         self._mean, self._std = (_channels(clip.preprocess[key], clip.device) for key in ("mean", "std"))
 
     def prepare(self, pixels: U8) -> U8:
         """Return the crop that the model's own preprocessing gives, before it becomes a tensor: (s, s, 3) uint8."""
-        return np.asarray(self._crop(Image.fromarray(pixels)))
+        return self.crop(pixels)
 
     def encode(self, prepared: Sequence[U8]) -> F32:
         """Return (n, dim) f32 unit rows of prepared images, a zero row where the model gives none."""
@@ -182,19 +182,15 @@ def _folder_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _crop_transform(preprocess: dict[str, Any]) -> Callable[[Image.Image], Image.Image]:
-    """Return the resizing and cropping part of a model's own preprocessing, on PIL images."""
-    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
-
-    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    end = next(i for i, step in enumerate(steps) if isinstance(step, MaybeToTensor))
-
-    def crop(image: Image.Image) -> Image.Image:
-        for step in steps[:end]:
-            image = step(image)
-        return image
-
-    return crop
+def clip_crop(preprocess: dict[str, Any]) -> Crop:
+    """Return the resizing and cropping part of a model's own preprocessing, from its settings."""
+    size, mode = preprocess.get("size", 224), preprocess.get("resize_mode", "shortest")
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
+    if mode != "shortest":
+        return Crop(height, width, mode, interpolation=interpolation, fill=preprocess.get("fill_color", 0))
+    # Of an input that is not square, open_clip leaves the interpolation out.
+    return Crop(height, width, mode, height, interpolation) if height == width else Crop(height, width, "cover")
 
 
 def _channels(values: Sequence[float], device: str) -> torch.Tensor:
