@@ -38,21 +38,30 @@ def decode_dicom(data: bytes, max_pixels: int) -> U8:
     compression that needs another library (named), or where pydicom is not installed.
     """
     try:
-        import pydicom
+        from pydicom import dcmread
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
         raise DecodeError(
             "undecodable", "a DICOM file needs pydicom: pip install 'curate-engine[medical]'"
         ) from error
     try:
-        header = pydicom.filereader.read_file_meta_info(io.BytesIO(data))
-        if header.get("TransferSyntaxUID") == _DEFLATED:  # it could unpack to any size
-            raise DecodeError("undecodable", "a DICOM file whose header is deflated; save it in explicit little endian")
-        dataset = pydicom.dcmread(io.BytesIO(data))
+        if _syntax(data) == _DEFLATED:  # it could unpack to any size
+            raise DecodeError("undecodable", "a deflated DICOM file; save it in explicit little endian")
+        dataset = dcmread(io.BytesIO(data))
         _check_header(dataset, max_pixels)
         return _as_rgb(dataset, _first_frame(dataset))
     except (InvalidDicomError, BytesLengthException, RecursionError) as error:
         raise DecodeError("undecodable", f"the DICOM file is damaged: {error}") from error
+
+
+def _syntax(data: bytes) -> str:
+    """Return the transfer syntax, from the group of elements that is never deflated."""
+    from pydicom.filereader import read_dataset
+
+    stream = io.BytesIO(data)
+    stream.seek(132)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    return str(meta.get("TransferSyntaxUID", ""))
 
 
 def _check_header(dataset: Dataset, max_pixels: int) -> None:
