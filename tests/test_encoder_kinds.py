@@ -14,7 +14,6 @@ from PIL import Image
 
 from curate.encoders import Settings, default_text_encoder, load_image_encoder, load_text_encoder
 from curate.encoders.compute import Compute, TorchNetwork, resolved
-from curate.encoders.crops import Crop, library_steps
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import unit_rows
 from curate.errors import EncoderError
@@ -177,27 +176,18 @@ def test_a_tag_that_cannot_be_downloaded_says_to_give_a_file(monkeypatch: pytest
         load_image_encoder(f"timm:{VIT}.r160_in1k", FULL)
 
 
-# Crops
-
-
-@pytest.mark.parametrize("size", [(60, 80), (91, 50), (40, 40), (33, 200), (1, 7)])
-@pytest.mark.parametrize("crop", [Crop(32, 32, (36, 36)), Crop(32, 32, (32, 32)), Crop(24, 32, (24, 32), squash=True)])
-def test_crops_are_those_of_torchvision_bit_for_bit(size: tuple[int, int], crop: Crop) -> None:
-    from torchvision.transforms import CenterCrop, InterpolationMode, Resize, ToTensor
-
-    pixels = pictures(1, *size)[0]
-    to = crop.scale if crop.squash else crop.scale[0]
-    steps = [Resize(to, InterpolationMode.BICUBIC), CenterCrop((crop.height, crop.width)), ToTensor()]
-    np.testing.assert_array_equal(crop(pixels), library_steps(steps)(pixels))
-
-
-def test_a_strip_is_cropped_without_being_blown_up() -> None:
-    strip = np.full((1, 500_000, 3), 7, np.uint8)  # resized whole, it would take 1.5 GB
-    np.testing.assert_array_equal(Crop(32, 32, (32, 32))(strip), np.full((32, 32, 3), 7))
-    wide = pictures(1, 30, 700)[0]
-    near = Crop(32, 32, (32, 32))(wide).astype(int)
-    whole = np.asarray(Image.fromarray(wide).resize((746, 32), Image.Resampling.BICUBIC))[:, 357:389]
-    assert np.abs(near - whole).mean() < 2
+def test_odd_preprocessing_is_left_to_the_library(
+    weights: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = timm.data.resolve_model_data_config
+    odd = {"crop_mode": "border", "crop_pct": 0.9}
+    monkeypatch.setattr("timm.data.resolve_model_data_config", lambda model: config(model) | odd)
+    encoder = load_image_encoder(f"timm:{CNN}/{weights(CNN)}", FULL)
+    model = timm.create_model(CNN)
+    transform = timm.data.create_transform(**config(model) | odd, is_training=False)
+    pixels = pictures(1)[0]
+    x = (encoder.prepare(pixels) / 255.0 - np.array(config(model)["mean"])) / np.array(config(model)["std"])
+    np.testing.assert_allclose(x.transpose(2, 0, 1), transform(Image.fromarray(pixels)).numpy(), atol=1e-5)
 
 
 # ONNX

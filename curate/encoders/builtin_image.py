@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from curate.encoders.compute import Compute, Settings
+from curate.crops import Crop
 from curate.encoders.fingerprints import file_hash, fingerprint
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import Network, check_reference, encode_rows
@@ -57,12 +57,13 @@ class BuiltinImageEncoder:
     def __init__(self, network: Network, weights_hash: str, device: str = "cpu") -> None:
         self.compute = str(Compute(device))
         self.fingerprint = fingerprint("efficientnet_lite0", weights_hash, _PREPROCESSING, str(_BATCH))
+        self.crop = Crop(_SIDE, _SIDE)
         self._network = network
         self._item = np.empty((_SIDE, _SIDE, 3), np.uint8)
 
     def prepare(self, pixels: U8) -> U8:
         """Return the image squashed to 224 x 224, bicubic: (224, 224, 3) uint8."""
-        return np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+        return self.crop(pixels)
 
     def encode(self, prepared: Sequence[U8]) -> F32:
         """Return (n, 1280) f32 unit rows of prepared images, a zero row where the network gives none."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.crops import Crop
 from curate.encoders.compute import NOMINAL_BATCH, Compute, Settings
-from curate.encoders.crops import Crop
 from curate.encoders.fingerprints import file_hash, fingerprint, first_line
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import encode_rows
@@ -58,7 +58,7 @@ class OnnxImageEncoder:
             raise EncoderError(f"{name} has no output {self._how.output!r}")
         self._batch = shape[0] if isinstance(shape[0], int) else batch or NOMINAL_BATCH
         nominal = shape[0] if isinstance(shape[0], int) else NOMINAL_BATCH
-        self.prepare = self._how.crop
+        self.crop = self._how.crop
         self._item = np.empty((self._how.crop.height, self._how.crop.width, 3), np.uint8)
         self.fingerprint = fingerprint("onnx", _hash(file), self._how.identity(), str(nominal))
         self.dim = self._dimensions()
@@ -67,6 +67,10 @@ class OnnxImageEncoder:
     def compute(self) -> str:
         """Return device, precision (as the file has it) and batch: see `Compute`."""
         return str(Compute("cpu", "float32", self._batch))
+
+    def prepare(self, pixels: U8) -> U8:
+        """Return the model's input before it is normalised: (h, w, 3) uint8."""
+        return self.crop(pixels)
 
     def encode(self, prepared: Sequence[U8]) -> F32:
         """Return (n, dim) f32 unit rows of prepared images, a zero row where the model gives none."""
@@ -164,31 +168,36 @@ def _described(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _preparation(name: str, asked: Mapping[str, Any], shape: Sequence[Any], *, uint8: bool) -> _Preparation:
-    told = {"size": None, "resize": "crop", "crop_pct": 1.0, "interpolation": "bicubic", "output": ""}
+    told: dict[str, Any] = {"size": None, "resize": "crop", "crop_pct": 1.0, "interpolation": "bicubic", "output": ""}
     told |= {"mean": [0.0] * 3, "std": [1.0] * 3} if uint8 else _IMAGENET
-    told |= dict(asked)
+    told |= asked
     sides = [side if isinstance(side, int) else None for side in shape[2:]]
     size = told["size"] if told["size"] is not None else [side or _SIDE for side in sides]
-    size = [size, size] if isinstance(size, int) else size
-    good = isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s <= 4096 for s in size)
-    good = good and all(_numbers(told[key]) for key in ("mean", "std")) and all(v != 0 for v in told["std"])
-    good = good and told["resize"] in ("crop", "squash") and told["interpolation"] in ("bicubic", "bilinear")
-    share = told["crop_pct"]
-    good = good and type(share) in (int, float) and 0.1 <= share <= 1 and isinstance(told["output"], str)
-    if not good:
+    told["size"] = size = [size, size] if type(size) is int else size
+    if not _sensible(told):
         raise EncoderError(
             f"what is said about the images of {name} makes no sense: {dict(asked)}; size: a side or [height, width];"
-            " mean, std: three numbers; resize: crop or squash; crop_pct: 0.1 to 1; interpolation: bicubic or bilinear"
+            " mean, std: three numbers; resize: crop or squash; crop_pct: 0.1 to 1, where it is cropped;"
+            " interpolation: bicubic or bilinear"
         )
     if any(side not in (None, mine) for side, mine in zip(sides, size, strict=True)):
         raise EncoderError(f"{name} takes {sides[0]} x {sides[1]} pixels, and size says {size[0]} x {size[1]}")
-    squash = told["resize"] == "squash"
-    scale = (scaled(size[0], share), scaled(size[1], share))
-    if not squash and size[0] != size[1]:
+    if told["resize"] == "squash":
+        crop = Crop(size[0], size[1], "squash", interpolation=told["interpolation"])
+    elif size[0] == size[1]:
+        crop = Crop(size[0], size[1], "shortest", scaled(size[0], told["crop_pct"]), told["interpolation"])
+    else:
         raise EncoderError(f'{name} takes {size[0]} x {size[1]} pixels: only resize = "squash" fits what is not square')
-    return _Preparation(
-        Crop(size[0], size[1], scale, squash, told["interpolation"]), told["mean"], told["std"], told["output"]
-    )
+    return _Preparation(crop, told["mean"], told["std"], told["output"])
+
+
+def _sensible(told: Mapping[str, Any]) -> bool:
+    size, share = told["size"], told["crop_pct"]
+    good = isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s <= 4096 for s in size)
+    good = good and all(_numbers(told[key]) for key in ("mean", "std")) and 0 not in told["std"]
+    good = good and told["resize"] in ("crop", "squash") and told["interpolation"] in ("bicubic", "bilinear")
+    good = good and type(share) in (int, float) and 0.1 <= share <= 1 and isinstance(told["output"], str)
+    return bool(good and (share == 1 or told["resize"] == "crop"))
 
 
 def _numbers(value: Any) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.crops import Crop
 from curate.encoders.compute import Compute, Settings, TorchNetwork, resolved
-from curate.encoders.crops import Crop, LibraryCrop, library_steps
 from curate.encoders.fingerprints import fingerprint, first_line, state_hash
 from curate.encoders.protocols import F32
 from curate.encoders.rows import unit_rows
@@ -71,7 +71,7 @@ def load_open_clip_image(name: str, settings: Settings) -> TorchImageEncoder:
         EncoderError: the name is unknown, or the weights cannot be had or are not of this architecture.
     """
     clip = _find(name, settings)
-    crop, preprocess = _crop(clip.preprocess), clip.preprocess
+    crop, preprocess = clip_crop(clip.preprocess), clip.preprocess
     visual = clip.model.visual
 
     def cells(x: torch.Tensor) -> torch.Tensor:
@@ -155,14 +155,12 @@ def _folder_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _crop(preprocess: dict[str, Any]) -> Crop | LibraryCrop:
-    """Return the resizing and cropping part of a model's own preprocessing."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    config = PreprocessCfg(**preprocess)
-    height, width = config.size if isinstance(config.size, (tuple, list)) else (config.size, config.size)
-    mode, resample = config.resize_mode or "shortest", config.interpolation or "bicubic"
-    resample = "bilinear" if resample == "bilinear" else "bicubic"
-    if mode == "squash" or (mode == "shortest" and height == width):
-        return Crop(height, width, (height, width), squash=mode == "squash", resample=resample)
-    return library_steps(image_transform_v2(config, is_train=False).transforms)
+def clip_crop(preprocess: dict[str, Any]) -> Crop:
+    """Return the resizing and cropping part of a model's own preprocessing, from its settings."""
+    size, mode = preprocess.get("size", 224), preprocess.get("resize_mode", "shortest")
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
+    if mode != "shortest":
+        return Crop(height, width, mode, interpolation=interpolation, fill=preprocess.get("fill_color", 0))
+    # Of an input that is not square, open_clip leaves the interpolation out.
+    return Crop(height, width, mode, height, interpolation) if height == width else Crop(height, width, "cover")

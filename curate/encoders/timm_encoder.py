@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
+from curate.crops import Crop
 from curate.encoders.compute import Settings, resolved
-from curate.encoders.crops import Crop, LibraryCrop, library_steps
 from curate.encoders.fingerprints import first_line, state_hash
+from curate.encoders.protocols import U8
 from curate.encoders.torch_image import Backbone, TorchImageEncoder, identity_of, placed, scaled
 from curate.errors import EncoderError
 
@@ -117,14 +122,30 @@ def _backbone(name: str, network: torch.nn.Module, settings: Settings) -> Backbo
     )
 
 
-def _crop(config: dict[str, Any]) -> Crop | LibraryCrop:
+def _crop(config: dict[str, Any]) -> Callable[[U8], U8]:
     """Return the resizing and cropping of timm's own evaluation transform."""
     from timm.data import create_transform
 
     height, width = config["input_size"][-2:]
-    squash = config["crop_mode"] == "squash"
-    plain = squash or (config["crop_mode"] == "center" and height == width)
-    if plain and config["interpolation"] in ("bicubic", "bilinear") and not config.get("crop_border_pixels"):
-        scale = (scaled(height, config["crop_pct"]), scaled(width, config["crop_pct"]))
-        return Crop(height, width, scale, squash, config["interpolation"])
-    return library_steps(create_transform(**config, is_training=False).transforms)
+    mode, share, interpolation = config["crop_mode"], config["crop_pct"], config["interpolation"]
+    if interpolation in ("bicubic", "bilinear") and not config.get("crop_border_pixels"):
+        if mode == "center" and height == width:
+            return Crop(height, width, "shortest", scaled(height, share), interpolation)
+        if mode == "squash" and share == 1:
+            return Crop(height, width, "squash", interpolation=interpolation)
+    return LibraryCrop(create_transform(**config, is_training=False).transforms)
+
+
+class LibraryCrop:
+    """Resizing and cropping that `Crop` does not know, by the library's own steps on PIL images."""
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        names = [type(step).__name__ for step in transforms]
+        self._steps = transforms[: next(i for i, name in enumerate(names) if "ToTensor" in name)]
+
+    def __call__(self, pixels: U8) -> U8:
+        """Return the encoder's input for (H, W, 3) uint8 pixels."""
+        image = Image.fromarray(pixels)
+        for step in self._steps:
+            image = step(image)
+        return np.asarray(image)

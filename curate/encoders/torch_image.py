@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.crops import Crop
 from curate.encoders.compute import NOMINAL_BATCH, Compute, TorchNetwork
 from curate.encoders.fingerprints import fingerprint
 from curate.encoders.protocols import F32, U8
@@ -47,7 +48,9 @@ class TorchImageEncoder:
         self.name = name
         self.dim = backbone.dim
         self.fingerprint = fingerprint(*backbone.identity, *backbone.compute.identity(), "image")
-        self.prepare = backbone.crop
+        self._crop = backbone.crop
+        if isinstance(backbone.crop, Crop):
+            self.crop = backbone.crop
         self._item = self.prepare(np.zeros((8, 8, 3), np.uint8))
         self._backbone = backbone
         self._mean, self._std = (_channels(values, backbone.device) for values in (backbone.mean, backbone.std))
@@ -71,6 +74,10 @@ class TorchImageEncoder:
                 _, dim, rows, columns = self._backbone.cells(self._input(shown)).shape
             self._patch_shape = (rows * columns, int(dim))
         return self._patch_shape
+
+    def prepare(self, pixels: U8) -> U8:
+        """Return the crop that the model's own preprocessing gives, before it becomes a tensor: (h, w, 3) uint8."""
+        return self._crop(pixels)
 
     def encode(self, prepared: Sequence[U8]) -> F32:
         """Return (n, dim) f32 unit rows of prepared images, a zero row where the network gives none."""

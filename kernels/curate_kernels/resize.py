@@ -1,0 +1,106 @@
+"""Pictures resized as PIL resizes them, to the last bit, and only where the result is wanted.
+
+640 x 427 to 224 x 224 takes .8 of PIL's time, and .3 where y comes first; PIL's copies in and out come on top.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from curate_kernels._jit import kernel
+from curate_kernels.arrays import F64, I32, I64, U8
+
+_PRECISION = 1 << 22  # PIL keeps 22 binary places of a weight, so that a sum of bytes fits 32 bits
+SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
+
+
+def resize_taps(size: int, out_size: int, filter_name: str) -> tuple[I64, I64, I32]:
+    """Return first pixel, number of pixels and weights for each of `out_size` pixels that shrink or enlarge a line.
+
+    The filter is stretched by size / out_size where the line shrinks, cut at the borders, normalised, in units of
+    2^-22 and rounded half away from zero: PIL's table for 8-bit images. Filters: `bilinear`, max(1 - |x|, 0);
+    `bicubic`, Keys's with a = -1/2.
+
+    size: length of the line, ≥ 1; first, count: (out_size,) int64; weights: (out_size, k) int32, 0 behind
+    """
+    if size == out_size:  # all weight is on the pixel itself, and the zeros beside it would be multiplied
+        return np.arange(size), np.ones(size, dtype=np.int64), np.full((size, 1), _PRECISION, dtype=np.int32)
+    scale = size / out_size
+    stretch = max(scale, 1.0)
+    reach = SUPPORT[filter_name] * stretch
+    centre = (np.arange(out_size) + 0.5) * scale
+    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
+    count = np.minimum((centre + reach + 0.5).astype(np.int64), size) - first
+    tap = np.arange(math.ceil(reach) * 2 + 1)
+    # PIL multiplies by the reciprocal; a division would round elsewhere.
+    x = np.abs((tap + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch))
+    weights = _bicubic(x) if filter_name == "bicubic" else np.maximum(1.0 - x, 0.0)
+    weights[tap >= count[:, None]] = 0.0
+    # One after the other, as PIL adds them; np.sum adds pairwise.
+    weights /= np.cumsum(weights, axis=1)[:, -1:]
+    return first, count, np.trunc(weights * _PRECISION + np.copysign(0.5, weights)).astype(np.int32)
+
+
+def _bicubic(x: F64) -> F64:
+    a = -0.5
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+@kernel
+def _squeeze(line: U8, offset: int, first: I64, count: I64, weights: I32, out: U8) -> None:
+    for c in range(first.shape[0]):
+        begin = 3 * (first[c] - offset)
+        part, weight = line[begin : begin + 3 * count[c]], weights[c, : count[c]]
+        red, green, blue = 1 << 21, 1 << 21, 1 << 21
+        for t in range(weight.shape[0]):
+            red += part[3 * t] * weight[t]
+            green += part[3 * t + 1] * weight[t]
+            blue += part[3 * t + 2] * weight[t]
+        out[3 * c] = np.uint8(min(max(red >> 22, 0), 255))
+        out[3 * c + 1] = np.uint8(min(max(green >> 22, 0), 255))
+        out[3 * c + 2] = np.uint8(min(max(blue >> 22, 0), 255))
+
+
+@kernel
+def _stack(lines: U8, weights: I32, total: I32, out: U8) -> None:
+    total[:] = np.int32(1 << 21)
+    for t in range(lines.shape[0]):
+        line, weight = lines[t], weights[t]
+        for j in range(total.shape[0]):
+            total[j] += np.int32(line[j]) * weight
+    for j in range(total.shape[0]):
+        out[j] = np.uint8(min(max(total[j] >> 22, 0), 255))
+
+
+@kernel
+def resize_rgb(
+    pixels: U8, first_x: I64, count_x: I64, weight_x: I32, first_y: I64, count_y: I64, weight_y: I32, y_first: bool,
+    out: U8,
+) -> None:  # fmt: skip
+    """An RGB picture resized along x and along y, or along y first, each rounded to 8 bits.
+
+    pixels: (H, W, 3) uint8, contiguous; first, count, weight: `resize_taps` of W and of H, or the part of them that is
+    wanted; out: (h, w, 3) uint8
+    """
+    rows, columns = out.shape[0], out.shape[1]
+    left, right = first_x[0], (first_x + count_x).max()
+    top, bottom = first_y[0], (first_y + count_y).max()
+    lines = pixels.reshape(pixels.shape[0], 3 * pixels.shape[1])[top:bottom, 3 * left : 3 * right]
+    result = out.reshape(rows, 3 * columns)
+    if y_first:
+        wide, total = np.empty(lines.shape[1], dtype=np.uint8), np.empty(lines.shape[1], dtype=np.int32)
+        for r in range(rows):
+            start = first_y[r] - top
+            _stack(lines[start : start + count_y[r]], weight_y[r], total, wide)
+            _squeeze(wide, left, first_x, count_x, weight_x, result[r])
+        return
+    narrow, total = np.empty((bottom - top, 3 * columns), dtype=np.uint8), np.empty(3 * columns, dtype=np.int32)
+    for i in range(bottom - top):
+        _squeeze(lines[i], left, first_x, count_x, weight_x, narrow[i])
+    for r in range(rows):
+        start = first_y[r] - top
+        _stack(narrow[start : start + count_y[r]], weight_y[r], total, result[r])
