@@ -57,7 +57,7 @@ def _units(rows: list[np.ndarray], dim: int) -> np.ndarray:
 
 
 class BlockEncoder:
-    name, dim, fingerprint, nonnegative, epsilon = "blocks", 64, "b" * 32, False, 1e-6
+    name, dim, fingerprint, nonnegative, epsilon, compute = "blocks", 64, "b" * 32, False, 1e-6, ""
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         return pixels
@@ -67,7 +67,7 @@ class BlockEncoder:
 
 
 class NumberEncoder:
-    name, dim, fingerprint, epsilon = "numbers", 8, "c" * 32, 0.005
+    name, dim, fingerprint, epsilon, compute = "numbers", 8, "c" * 32, 0.005, ""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -80,10 +80,10 @@ class NumberEncoder:
 @contextmanager
 def encoders() -> Iterator[NumberEncoder]:
     """Let the engine use these encoders while the block runs; yields the one of captions, which knows what it read."""
-    from curate.engine import binding, grow
+    from curate.engine import binding
 
     text = NumberEncoder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grow, "load_image_encoder", lambda name: BlockEncoder())
-        patch.setattr(binding, "load_text_encoder", lambda name: text)
+        patch.setattr(binding, "load_image_encoder", lambda name, *_: BlockEncoder())
+        patch.setattr(binding, "load_text_encoder", lambda name, *_: text)
         yield text

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.encoders.compute import Compute, Settings
 from curate.crops import Crop
+from curate.encoders.compute import Compute, Settings
 from curate.encoders.fingerprints import file_hash, fingerprint
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import Network, check_reference, encode_rows

@@ -6,9 +6,12 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from curate.encoders.protocols import F32, U8, ImageEncoder
+
+F16 = NDArray[np.float16]
 
 FALLBACK_EPSILON = 0.02  # too few images to measure: only what is all but identical is a duplicate
 
@@ -19,7 +22,7 @@ _EQUAL = 1e-3  # equal images lie within this distance, after rounding to float1
 _REFUSED = 0.02  # share of distinct photographs that may be refused for it
 
 
-def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
+def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8], known: F16 | None = None) -> float:
     """Return the near-duplicate distance (1 - cosine) of an encoder, from up to 256 of the images given.
 
     It is the 85 % quantile of the distances between an image and itself re-encoded (`reencoded`). Where the images are
@@ -28,13 +31,17 @@ def calibrate_epsilon(encoder: ImageEncoder, images: Sequence[U8]) -> float:
     half as far again) than within it; a minority of true duplicates makes a mode of its own below, and lowers nothing.
     With fewer than 8 images it is `FALLBACK_EPSILON`. Larger sets are sampled evenly: the same result on every run.
 
-    images: (H, W, 3) uint8 RGB each.
+    images: (H, W, 3) uint8 RGB each. known: (n, d) float16 rows of the images, where they are encoded already.
     """
     if len(images) < _FEWEST:
         return FALLBACK_EPSILON
     rows = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).round().astype(np.int64)
     # Each image is looked at twice and dropped: `images` may decode them on the way, whatever their size.
-    x = _rounded(encoder.encode([encoder.prepare(images[i]) for i in rows]))
+    x = (
+        known[rows].astype(np.float32)
+        if known is not None
+        else _rounded(encoder.encode([encoder.prepare(images[i]) for i in rows]))
+    )
     copies = _rounded(encoder.encode([encoder.prepare(reencoded(images[i])) for i in rows]))
     return _lowered(float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND)), x)
 

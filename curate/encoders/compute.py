@@ -39,12 +39,14 @@ class Settings:
     device: `auto` (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1, mps; several, as cuda:0,cuda:1, share the images
     precision: of weights and activations: `auto`, float32, bfloat16, float16
     batch: items a forward pass, 0: the device's own; compile: by torch.compile, for networks that torch runs
+    like: what rows were computed with before; an open precision is its, and an open batch where the device is the same
     """
 
     device: str = "auto"
     precision: str = "auto"
     batch: int = 0
     compile: bool = False
+    like: Compute | None = None
 
     def one_device(self) -> Settings:
         """Return the settings with the first device only."""
@@ -93,10 +95,12 @@ def resolved(settings: Settings) -> tuple[str, Compute]:
     if not there.get(kind, False) or not _numbered(device):
         has = ", ".join(name for name, found in there.items() if found)
         raise EncoderError(f"encode.device is {settings.device!r}, and this machine has: {has}; `auto` takes the best")
-    precision = _best(kind) if settings.precision == "auto" else settings.precision
+    like = settings.like
+    precision = (like.precision if like else _best(kind)) if settings.precision == "auto" else settings.precision
     if precision not in PRECISIONS:
         raise EncoderError(f"encode.precision is {precision!r}; it must be auto, {', '.join(PRECISIONS)}")
-    return device, Compute(kind, precision, settings.batch or _BATCH[kind], settings.compile)
+    batch = settings.batch or (like.batch if like and like.device == kind else 0) or _BATCH[kind]
+    return device, Compute(kind, precision, batch, settings.compile)
 
 
 def _numbered(device: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from curate.encoders.precomputed import is_precomputed
-from curate.engine import captioning, checkpoint, mend
+from curate.engine import captioning, checkpoint, embedding, mend
 from curate.engine import given as embeddings
 from curate.engine.arrivals import Arrivals
 from curate.engine.binding import bind_epsilon, check_bound, image_encoder
@@ -123,10 +123,9 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
     differences = "; ".join(asked.differences(own))
     if asked.limits.batch_size != own.limits.batch_size:
         raise PoolMismatchError(f"the batch size of a pool is fixed: {differences}")
-    if not change or (asked.encode != own.encode):
-        advice = (
-            "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
-        )
+    other_encoder = asked.binding()["encode"] != own.binding()["encode"]
+    if not change or other_encoder:
+        advice = "grow a new pool for it" if other_encoder else "pass --change-recipe to change it from here on"
         raise PoolMismatchError(f"the recipe differs from that of {pool.path} ({differences}); {advice}")
     return asked
 
@@ -134,32 +133,30 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
 def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engine:
     """Return the engine of a pool, made if there is none; dim: of embeddings that the sources give."""
     if pool is not None:
-        return open_engine(writer, pool, recipe)
-    encoder = image_encoder(recipe.encode.image, dim)
-    bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
-    state = State(recipe=_stored(recipe), image=bound)
-    return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+        engine = open_engine(writer, pool, recipe)
+        return embedding.attach(engine, embedding.load_extra(engine.state, recipe, writer.path))
+    encoder = image_encoder(recipe, dim)
+    bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon, encoder.compute)
+    state = State(recipe=recipe.binding(), image=bound)
+    extra = embedding.declare(state, recipe, encoder)
+    engine = Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+    return embedding.attach(engine, extra)
 
 
 def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
     """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
     recipe = recipe or recipe_from_dict(pool.state()["recipe"])
     state = State.from_dict(pool.state())
-    encoder = image_encoder(recipe.encode.image, state.image.dim)
+    encoder = image_encoder(recipe, state.image.dim, state.image)
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
-    if _stored(recipe) != state.recipe:
-        state.changes.append({"rows": state.rows, "changes": recipe.differences(recipe_from_dict(state.recipe))})
-        state.recipe = _stored(recipe)
+    if changes := recipe.differences(recipe_from_dict(state.recipe)):
+        state.changes.append({"rows": state.rows, "changes": changes})
+        state.recipe = recipe.binding()
         state.image.epsilon = recipe.dedup.epsilon or state.image.epsilon
         if state.text:
             state.text.epsilon = recipe.dedup.epsilon_text or state.text.epsilon
     return Engine(writer, pool, recipe, state, encoder)
-
-
-def _stored(recipe: Recipe) -> dict[str, Any]:
-    """Return the part of a recipe that a pool is bound to: all but what may differ from run to run."""
-    return {name: table for name, table in recipe.as_dict().items() if name not in ("source", "select")}
 
 
 def _run(
@@ -181,7 +178,9 @@ def _run(
         _touch(engine)
     batches = arrivals.batches(engine.recipe.limits.batch_size)
     given = is_precomputed(engine.encoder.name)
-    for batch in embeddings.prepared(batches) if given else prepared_batches(batches, engine.encoder, engine.recipe):
+    for batch in (
+        embeddings.prepared(batches) if given else prepared_batches(batches, embedding.preparer(engine), engine.recipe)
+    ):
         bind_epsilon(engine, batch)
         checkpoint.make_room(engine)
         captioning.offer(engine, engine.step(batch))

@@ -12,7 +12,7 @@ import polars as pl
 
 from curate.engine.guard import REASON as EVAL_LEAK
 from curate.errors import UsageError
-from curate.pool import VIEWS, Pool, table_schema
+from curate.pool import Pool, table_schema
 from curate.pool.takedown import MARK as FORGOTTEN
 from curate.scores.pools import pool_rows
 from curate.scores.registry import make_score
@@ -39,7 +39,7 @@ class PoolCandidates:
         if where is None:
             raise UsageError(f"candidates are {candidates!r}; they must be 'admitted' or 'all'")
         self.pool, self.where, self.target = pool, where, target
-        names = [c for c in pool.columns if c not in (*VIEWS, "history", "meta", "detail")]
+        names = [c for c in pool.columns if c not in (*pool.vectors, "history", "meta", "detail")]
         table = pool.frame(names, where=where)
         if not table.height:
             raise UsageError(f"the pool at {pool.path} has no {candidates} rows to choose from")
