@@ -50,7 +50,9 @@ def test_kernel_does_what_its_twin_does(y_first: bool) -> None:
     kind=st.sampled_from(sorted(FILTERS)),
     side=st.sampled_from([32, (24, 40)]),
 )
-def test_input_is_that_of_open_clip(size: tuple[int, int], mode: str, kind: str, side: int | tuple[int, int]) -> None:
+def test_input_is_that_of_open_clip(
+    size: tuple[int, int], mode: str, kind: str, side: int | tuple[int, int]
+) -> None:
     from open_clip.transform import MaybeConvertMode, PreprocessCfg, image_transform_v2
 
     settings = {"size": side, "resize_mode": mode, "interpolation": kind, "fill_color": 90}

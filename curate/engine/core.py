@@ -111,6 +111,7 @@ class Engine:
                 np.where(judged.counted, judged.rows.label, -1),
             )
         )
+        self._note_compute()
         state = self.state
         state.pairs += pairs
         state.labels += labels
@@ -121,7 +122,6 @@ class Engine:
         for arrival in (p.arrival for p in batch):
             source = arrival.source
             state.sources[source.id] = SourceState(source.root, source.kind, source.fingerprint, arrival.position)
-        self._note_compute()
         self.pool = self.writer.append(self.pool, table, state.as_dict())
         if self.embedder is not None:
             self.embedder.committed(table)

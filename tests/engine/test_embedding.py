@@ -394,7 +394,7 @@ def test_names_and_encoders_that_do_not_fit_are_named_errors(source: Path, tmp_p
 
 
 def test_patch_tokens_are_stored_on_request_only(
-    source: Path, plain: pl.DataFrame, tmp_path: Path, caplog: Any
+    source: Path, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = OPTIONS | {"encode": {"image": "dino", "text": "builtin", "patches": True}}
     curate.grow(source / "0.tar", tmp_path / "pool", options=options)
@@ -411,10 +411,9 @@ def test_patch_tokens_are_stored_on_request_only(
     np.testing.assert_array_equal(opened.embeddings(PATCHES).reshape(-1, 4, 3), want.astype(np.float32))
     curate.grow(source / "1.tar", tmp_path / "pool")  # a pool that has them goes on
     assert curate.Pool.open(tmp_path / "pool").embeddings(PATCHES).any(axis=1).all()
+    monkeypatch.setattr(binding, "load_image_encoder", lambda *_: ToyImage())
     with pytest.raises(EncoderError, match="gives no patch tokens"):
-        curate.grow(source, tmp_path / "other", options={"encode": {"patches": True, "image": "other"}} | {
-            "limits": {"batch_size": 16}
-        })  # fmt: skip
+        curate.grow(source, tmp_path / "other", options={"encode": {"patches": True}})
 
 
 # What rows were computed with
@@ -438,7 +437,7 @@ def test_a_smaller_batch_is_written_down_and_a_resumed_run_goes_on_with_it(
     state = curate.Pool.open(tmp_path / "pool").state()
     assert state["image"]["compute"] == "cpu float32 16"
     (change,) = state["changes"]
-    assert change["rows"] in (16, 32)
+    assert change["rows"] == 32
     assert change["changes"] == ["embeddings of images: computed as cpu float32 16, before as cpu float32 32"]
     curate.grow(source / "1.tar", tmp_path / "pool")
     assert [str(like) for like in asked] == ["None", "cpu float32 16"]
