@@ -359,6 +359,31 @@ def test_an_encoder_is_added_to_a_pool_resumed_and_kept_up(source: Path, tmp_pat
     np.testing.assert_array_equal(opened.embeddings("dino"), expected(pool, "dino"))
 
 
+def test_selections_and_scores_read_the_view_that_is_asked_for(source: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    curate.grow(source, pool, options=OPTIONS | MORE)
+    opened = curate.Pool.open(pool)
+    where = "decision = 'admit'"
+    uids = opened.frame(["uid"], where=where)["uid"].to_numpy()
+    order = np.argsort(uids)
+    for view in ("image", "dino"):
+        params = {} if view == "image" else {"view": view}
+        curate.select_from_pool(pool, tmp_path / view, method="kcenter", budget=9, params=params)
+        chosen = curate.select(opened.embeddings(view, where=where)[order], method="kcenter", budget=9).index
+        assert curate.read_manifest(tmp_path / view)["uid"].to_list() == uids[order][chosen].tolist()
+        curate.score_pool(pool, ["density-knn"], params=params)
+    frame = curate.Pool.open(pool).frame()
+    own = [name for name in frame.columns if name.endswith("_dino")]
+    assert own
+    assert all(name.removesuffix("_dino") in frame.columns for name in own)
+    assert not frame[own[0]].equals(frame[own[0].removesuffix("_dino")])
+    for unknown in (lambda: curate.score_pool(pool, ["density-knn"], params={"view": "nothing"}),
+                    lambda: curate.select_from_pool(pool, tmp_path / "x", params={"view": "nothing"})):  # fmt: skip
+        with pytest.raises(UsageError, match="there are: image, dino"):
+            unknown()
+    assert "compute" not in (tmp_path / "dino" / "manifest.json").read_text()
+
+
 def test_images_that_are_gone_stay_without_and_are_taken_in_later(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "f", {f"{i}.jpg": jpeg(picture(i)[0]) for i in range(8)})
     (folder / "9.jpg").write_bytes(b"no picture")
