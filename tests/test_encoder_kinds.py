@@ -475,3 +475,25 @@ def test_compiled_networks_are_asked_for_with_fixed_shapes(monkeypatch: pytest.M
     np.testing.assert_array_equal(network([np.ones(2, np.uint8)], np.ones(2, np.uint8), 2), [[1, 1]])
     assert asked == [False]
     assert str(network.compute) == "cpu float32 2 compiled"
+
+
+# Several devices
+
+
+def test_rows_of_two_processes_are_those_of_one_and_a_dead_one_is_named(weights: Callable[[str], Path]) -> None:
+    name = f"timm:{CNN}/{weights(CNN)}"
+    one = load_image_encoder(name, FULL)
+    two: Any = load_image_encoder(name, Settings("cpu,cpu", "float32", 4))
+    assert (two.name, two.dim, two.fingerprint, two.compute) == (one.name, one.dim, one.fingerprint, one.compute)
+    prepared = [two.prepare(pixels) for pixels in pictures(21)]
+    for n in (21, 9, 3, 0):
+        np.testing.assert_array_equal(two.encode(prepared[:n]), one.encode(prepared[:n]))
+    with pytest.raises(EncoderError, match=r"item 5 .* prepare\(\)"):
+        two.encode([*prepared[:5], np.zeros((3, 3, 3), np.uint8)])
+    two._workers[0]._process.kill()
+    with pytest.raises(EncoderError, match="on cpu failed: its process has died"):
+        two.encode(prepared)
+    two.close()
+    for devices in ("cpu,cuda", "cpu,", "cpu,tpu"):
+        with pytest.raises(EncoderError, match="device"):
+            load_image_encoder(name, Settings(devices))
