@@ -41,9 +41,7 @@ def decode_dicom(data: bytes, max_pixels: int) -> U8:
         from pydicom import dcmread
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
-        raise DecodeError(
-            "undecodable", "a DICOM file needs pydicom: pip install 'curate-engine[medical]'"
-        ) from error
+        raise DecodeError("undecodable", "a DICOM file needs pydicom: pip install 'curate-engine[medical]'") from error
     try:
         if _syntax(data) == _DEFLATED:  # it could unpack to any size
             raise DecodeError("undecodable", "a deflated DICOM file; save it in explicit little endian")

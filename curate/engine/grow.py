@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -118,10 +119,9 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
     differences = "; ".join(asked.differences(own))
     if asked.limits.batch_size != own.limits.batch_size:
         raise PoolMismatchError(f"the batch size of a pool is fixed: {differences}")
-    if not change or (asked.encode != own.encode):
-        advice = (
-            "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
-        )
+    other_encoder = asked.binding()["encode"] != own.binding()["encode"]
+    if not change or other_encoder:
+        advice = "grow a new pool for it" if other_encoder else "pass --change-recipe to change it from here on"
         raise PoolMismatchError(f"the recipe differs from that of {pool.path} ({differences}); {advice}")
     return asked
 
@@ -131,7 +131,7 @@ def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
         return open_engine(writer, pool, recipe)
     encoder = load_image_encoder(recipe.encode.image)
     bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
-    state = State(recipe=_stored(recipe), image=bound)
+    state = State(recipe=recipe.binding(), image=bound)
     return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
 
 
@@ -142,18 +142,13 @@ def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Eng
     state = State.from_dict(pool.state())
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
-    if _stored(recipe) != state.recipe:
-        state.changes.append({"rows": state.rows, "changes": recipe.differences(recipe_from_dict(state.recipe))})
-        state.recipe = _stored(recipe)
+    if changes := recipe.differences(recipe_from_dict(state.recipe)):
+        state.changes.append({"rows": state.rows, "changes": changes})
+        state.recipe = recipe.binding()
         state.image.epsilon = recipe.dedup.epsilon or state.image.epsilon
         if state.text:
             state.text.epsilon = recipe.dedup.epsilon_text or state.text.epsilon
     return Engine(writer, pool, recipe, state, encoder)
-
-
-def _stored(recipe: Recipe) -> dict[str, Any]:
-    """Return the part of a recipe that a pool is bound to: all but what may differ from run to run."""
-    return {name: table for name, table in recipe.as_dict().items() if name not in ("source", "select")}
 
 
 def _run(
@@ -173,16 +168,18 @@ def _run(
         checkpoint.run(engine, guarded=guarded)
     elif guarded:
         _touch(engine)
-    for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
-        bind_epsilon(engine, batch)
-        checkpoint.make_room(engine)
-        captioning.offer(engine, engine.step(batch))
-        seen += len(batch)
-        if progress is not None:
-            progress(seen + arrivals.known, total)
-        if checkpoint.is_due(engine):
-            checkpoint.run(engine)
-            captioning.offer(engine)
+    batches = prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe)
+    with contextlib.closing(batches):
+        for batch in batches:
+            bind_epsilon(engine, batch)
+            checkpoint.make_room(engine)
+            captioning.offer(engine, engine.step(batch))
+            seen += len(batch)
+            if progress is not None:
+                progress(seen + arrivals.known, total)
+            if checkpoint.is_due(engine):
+                checkpoint.run(engine)
+                captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
     if finish and mend.is_left(engine):
