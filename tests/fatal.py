@@ -15,14 +15,14 @@ _decode = product.decode
 
 
 def decode(data: bytes, *given: Any) -> Any:
-    """Decode, but do what the bytes say first: `!KILL`, `!HANG`, `!ERROR`, or `!ONCE<path>`, to die where no file is."""
+    """Decode, but do what the bytes say first: `!KILL`, `!HANG`, `!ERROR`; `!ONCE<path>`: die unless the file exists."""
     if data.startswith(b"!KILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.startswith(b"!HANG"):
         while True:
             time.sleep(0.01)
     if data.startswith(b"!ERROR"):
-        raise KeyboardInterrupt if data.startswith(b"!ERRORS") else NotImplementedError("a bug")
+        raise NotImplementedError("a bug")
     if data.startswith(b"!ONCE"):
         name, _, data = data[5:].partition(b"\n")
         if not os.path.exists(name):

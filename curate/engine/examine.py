@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curate.cleaning import Quality, measure, refusal
+from curate.cleaning import MEASURED_SIDE, Quality, measure, refusal
 from curate.crops import Crop
 from curate.errors import DecodeError
 from curate.hashing import phash
 from curate.images import decode, pixel_hash
 from curate.recipe import CleanTable, Recipe
 from curate_kernels.arrays import U8
+
+# How many times the encoder's side a reduced JPEG has at least. Mean (least) cosine to the embedding of the full size,
+# photographs of 450 to 900 pixels, the built-in encoder: 1.0 .9927 (.972), 1.25 .9968 (.985), 1.5 .9979 (.991).
+_MARGIN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,10 @@ class Terms:
 
 def terms(recipe: Recipe, crop: Crop | None) -> Terms:
     """Return a recipe's terms for an encoder that cuts its input so, None where it does not say."""
-    reduce = recipe.encode.decode == "reduced" and crop is not None
-    return Terms(recipe.limits.max_pixels, crop.least if reduce and crop else 0, recipe.clean)
+    least = 0
+    if recipe.encode.decode == "reduced" and crop is not None:
+        least = math.ceil(_MARGIN * max(crop.least, MEASURED_SIDE))
+    return Terms(recipe.limits.max_pixels, least, recipe.clean)
 
 
 def examine(data: bytes, asked: Terms, crop: Callable[[U8], U8]) -> Examined:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ def prepare(arrival: Arrival, encoder: ImageEncoder, asked: Terms, decoders: Dec
 
 def prepared_batches(
     batches: Iterator[list[Arrival]], encoder: ImageEncoder, recipe: Recipe
-) -> Iterator[list[Prepared]]:
+) -> Generator[list[Prepared], None, None]:
     """Yield each batch prepared, in order, one batch ahead of the consumer; close it to end threads and processes.
 
     Whether threads or processes do it changes no result, but that only a process can be killed: `Decoders`.
@@ -88,7 +88,7 @@ class _Crew:
         return [self._threads.submit(prepare, a, self._encoder, self._asked, self._decoders) for a in batch]
 
     def _start(self) -> None:
-        assert self._crop is not None  # noqa: S101  # or there would be no count
+        assert self._crop is not None  # or there would be no count
         decoders = Decoders(self._count, self._asked, self._crop, self._recipe.limits.decode_seconds)
         self._closing.callback(decoders.close)
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="curate-decoder")
