@@ -116,7 +116,7 @@ def test_cmyk_and_odd_files_are_left_to_pil() -> None:
     assert np.abs(decode(inverted, least=60).pixels[9, 9].astype(int) - (255, 0, 0)).max() <= 8
     junk = jpeg(scene(400, 300))
     junk = junk[:2] + b"\xff\xe5\x00\x04hi" + b"stray bytes" + junk[2:]
-    np.testing.assert_array_equal(decode(junk, least=60).pixels.shape[2], 3)
+    assert decode(junk, least=60).width == 400
 
 
 def test_bytes_behind_the_end_do_not_matter() -> None:
