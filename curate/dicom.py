@@ -41,9 +41,7 @@ def decode_dicom(data: bytes, max_pixels: int) -> U8:
         from pydicom import dcmread
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
-        raise DecodeError(
-            "undecodable", "a DICOM file needs pydicom: pip install 'curate-engine[medical]'"
-        ) from error
+        raise DecodeError("undecodable", "a DICOM file needs pydicom: pip install 'curate-engine[medical]'") from error
     try:
         if _syntax(data) == _DEFLATED:  # it could unpack to any size
             raise DecodeError("undecodable", "a deflated DICOM file; save it in explicit little endian")
@@ -102,8 +100,7 @@ def _eight_bits(frame: NDArray[Any], dataset: Dataset, kind: str) -> U8:
     if frame.dtype == np.uint8:
         return np.ascontiguousarray(frame)
     bits = 8 * frame.dtype.itemsize if kind == "PALETTE COLOR" else int(dataset.get("BitsStored", 16))
-    scaled = np.rint(frame.astype(np.float64) * (255.0 / (2**bits - 1)))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return _bytes(frame.astype(np.float64) * (255.0 / (2**bits - 1)))
 
 
 def _grey(dataset: Dataset, frame: NDArray[Any]) -> U8:
@@ -119,13 +116,13 @@ def _grey(dataset: Dataset, frame: NDArray[Any]) -> U8:
 
         table = dataset.VOILUTSequence[0]
         shown = np.asarray(apply_voi_lut(values, dataset, index=0)).astype(np.float64)
-        return np.clip(np.rint(shown * (255.0 / (2 ** int(table.LUTDescriptor[2]) - 1))), 0, 255).astype(np.uint8)
+        return _bytes(shown * (255.0 / (2 ** int(table.LUTDescriptor[2]) - 1)))
     exact = values.astype(np.float64)
     inside = exact[np.isfinite(exact) & _is_image(dataset, frame)]
     low, high = np.percentile(inside, _TAILS) if inside.size else (0.0, 0.0)
     scale = 255.0 / (high - low) if high > low else 0.0
     shown = np.where(np.isfinite(exact), exact, low)
-    return np.clip(np.rint((shown - low) * scale), 0, 255).astype(np.uint8)
+    return _bytes((shown - low) * scale)
 
 
 def _window(dataset: Dataset) -> tuple[float, float, str] | None:
@@ -153,8 +150,12 @@ def _windowed(values: F64, centre: float, width: float, function: str) -> U8:
         share = (values - centre) / width + 0.5
     else:
         share = (values - (centre - 0.5)) / max(width - 1.0, 1e-9) + 0.5
-    share = np.where(np.isnan(share), 0.0, share)
-    return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return _bytes(np.nan_to_num(share, posinf=1.0, neginf=0.0) * 255.0)
+
+
+def _bytes(values: F64) -> U8:
+    levels: U8 = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _is_image(dataset: Dataset, frame: NDArray[Any]) -> NDArray[np.bool_]:

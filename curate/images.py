@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
 from curate.dicom import decode_dicom, is_dicom
 from curate.errors import DecodeError
@@ -206,8 +206,8 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return found if found in _TURNS else 1
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return int(found) if found in _TURNS else 1
     except _HOSTILE:
         return 1
 

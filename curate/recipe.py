@@ -45,6 +45,12 @@ class EncodeTable:
 
     image: str = _key("builtin", "of images: `builtin`, `open_clip:…`, `timm:…`, `onnx:…`; README lists the names")
     text: str = _key("", "of captions: also `st:…`; empty: the text tower that goes with the image encoder")
+    decode: str = _key(
+        "reduced", "`reduced`: a JPEG at a half, quarter or eighth, if the encoder needs no more; `full`"
+    )
+    workers: int = _key(
+        -1, "decode processes; 0: threads; -1: one per CPU, 16 at most, once 256 rows have come", -1, 256, per_run=True
+    )
     extra: dict[str, str] = field(
         default_factory=dict,
         metadata={
@@ -139,6 +145,7 @@ class LimitsTable:
 
     batch_size: int = _key(256, "rows decided and committed together; fixed for the life of a pool", 1, 65536)
     max_pixels: int = _key(100_000_000, "larger images are refused before they are decoded: too_many_pixels", 1)
+    decode_seconds: float = _key(20.0, "an image that takes a decode process longer is refused: decode_timeout", 0.1)
     max_kept: int = _key(0, "most samples that stay admitted; beyond, low gains are refused: budget; 0: no bound", 0)
     memory_gb: float = _key(8.0, "Pool.embeddings refuses to load more than this", 0.001)
 
@@ -229,6 +236,8 @@ def _build(tables: dict[str, Any]) -> Recipe:
     recipe = Recipe(**made)
     if recipe.dedup.match not in ("pair", "image"):
         raise RecipeError(f"dedup.match is {recipe.dedup.match!r}; it must be 'pair' or 'image'")
+    if recipe.encode.decode not in ("reduced", "full"):
+        raise RecipeError(f"encode.decode is {recipe.encode.decode!r}; it must be 'reduced' or 'full'")
     if 0 < recipe.limits.max_kept < 2 * recipe.limits.batch_size:
         raise RecipeError(
             f"limits.max_kept is {recipe.limits.max_kept}; it must be 0 or at least two batches"

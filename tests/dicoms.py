@@ -17,7 +17,11 @@ def dicom(frame: np.ndarray, kind: str = "MONOCHROME2", syntax: str = ExplicitVR
     meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     meta.TransferSyntaxUID = syntax
     data = FileDataset(
-        "", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=syntax.is_implicit_VR,
+        "",
+        {},
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=syntax.is_implicit_VR,
         is_little_endian=syntax.is_little_endian,
     )
     colour = kind in {"RGB", "YBR_FULL"}

@@ -21,6 +21,7 @@ from curate.encoders import (
     spread_epsilon,
 )
 from curate.encoders.precomputed import IMAGE_EPSILON, TEXT_EPSILON, Precomputed, is_precomputed
+from curate.engine.examine import terms
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
 from curate.images import decode
@@ -110,24 +111,26 @@ def bind_epsilon(engine: Engine, batch: Sequence[Prepared]) -> None:
     if constant is not None and len(shown) < _ENOUGH:
         engine.state.image.epsilon = constant
     else:
-        images = _Decoded([p.arrival.sample.data for p in shown], engine.recipe.limits.max_pixels)
+        asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
+        data = [p.arrival.sample.data for p in shown]
+        full, seen = (_Decoded(data, asked.max_pixels, least) for least in (0, asked.least))
         known = engine.embedder.embed(batch, engine.pool)["image"] if engine.embedder else None
         if known is not None:  # so that no image is encoded twice
             known = known[[p.crop is not None for p in batch]]
-        engine.state.image.epsilon = max(calibrate_epsilon(engine.encoder, images, known), 1e-6)
+        engine.state.image.epsilon = max(calibrate_epsilon(engine.encoder, full, seen, asked.least, known), 1e-6)
 
 
 class _Decoded(Sequence[U8]):
     """Images decoded one at a time, when they are looked at."""
 
-    def __init__(self, data: list[bytes], max_pixels: int) -> None:
-        self._data, self._max_pixels = data, max_pixels
+    def __init__(self, data: list[bytes], max_pixels: int, least: int) -> None:
+        self._data, self._max_pixels, self._least = data, max_pixels, least
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __getitem__(self, i: Any) -> Any:
-        return decode(self._data[i], self._max_pixels).pixels
+        return decode(self._data[i], self._max_pixels, self._least).pixels
 
 
 def _caption_epsilon(encoder: TextEncoder, captions: Sequence[str]) -> float:

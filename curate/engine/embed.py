@@ -12,8 +12,9 @@ from typing import Any
 
 from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import is_precomputed
-from curate.engine.binding import check_bound, note_compute, settings
-from curate.engine.embedding import Embedder, View, check_free, folder, terms
+from curate.engine.binding import check_bound, image_encoder, note_compute, settings
+from curate.engine.embedding import Embedder, View, check_free, folder
+from curate.engine.examine import terms
 from curate.engine.state import Encoder, State
 from curate.errors import UsageError
 from curate.pool import Pool, Writer
@@ -100,12 +101,15 @@ def _filled(
 ) -> tuple[int, int]:
     """Compute and commit what is missing; return how many rows got a vector, and how many images could not be read."""
     cache, own = folder(recipe.encode.cache, writer.path)
-    embedder = Embedder({name: View(made, made.dim, 0)}, cache, own, terms(recipe))
+    # Decoded as for the pool's own encoder, as they are when the pool grows.
+    least = terms(recipe, getattr(image_encoder(recipe, bound=state.image), "crop", None)).least
+    embedder = Embedder({name: View(made, made.dim, 0)}, cache, own, least)
     todo = pool.dataset.count_rows(filter=f"embedded AND {name} IS NULL")
     done = unread = 0
     for fragment in fragments(pool):
         rows: dict[str, F16] = {}
-        read = {"roots": {n: s.root for n, s in state.sources.items()}, "max_pixels": recipe.limits.max_pixels}
+        roots = {source: s.root for source, s in state.sources.items()}
+        read = {"roots": roots, "max_pixels": recipe.limits.max_pixels, "least": least}
         places = unfilled(pool, fragment, name, ["uid", *PLACE])
         for part, crops in _prepared(places, made, read):
             found = embedder.rows(name, crops)

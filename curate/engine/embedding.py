@@ -20,6 +20,7 @@ from curate.encoders.machine import machine
 from curate.encoders.precomputed import is_precomputed
 from curate.encoders.store import Numbers, RowStore, first_bits
 from curate.engine.binding import check_bound, settings
+from curate.engine.examine import terms
 from curate.engine.parts import Parts
 from curate.engine.state import Encoder, State
 from curate.errors import EncoderError, PoolMismatchError, UsageError
@@ -53,22 +54,22 @@ class View:
         tokens = cast("PatchEncoder", self.encoder).patches(crops)
         return tokens.clip(-_MOST, _MOST).astype(np.float16).reshape(len(crops), self.width)
 
-    def identity(self, terms: str) -> str:
-        """Return what rows must share to be the same bits; terms: how images are decoded."""
+    def identity(self, least: int) -> str:
+        """Return what rows must share to be the same bits; least: pixels at which images are decoded."""
         encoder = self.encoder
-        return digest([encoder.fingerprint, encoder.compute, self.patches, self.width, terms, machine()])[:32]
+        return digest([encoder.fingerprint, encoder.compute, self.patches, self.width, least, machine()])[:32]
 
 
 class Embedder:
     """Gives batches their vectors, each image's computed once: `views` by column name, the first is `image`.
 
     cache: folder that other pools and processes share, or else one in the pool that holds the batch under way
-    terms: how images are decoded
+    least: pixels at which images are decoded, as `Terms` has it
     """
 
-    def __init__(self, views: Mapping[str, View], cache: Path | None, own: bool, terms: str) -> None:
+    def __init__(self, views: Mapping[str, View], cache: Path | None, own: bool, least: int) -> None:
         self.encoders = {name: view.encoder for name, view in views.items()}
-        self._views, self._cache, self._own, self._terms = dict(views), cache, own, terms
+        self._views, self._cache, self._own, self._least = dict(views), cache, own, least
         self._parts = Parts([view.encoder for view in views.values() if not view.patches])
         self._stores: dict[str, RowStore] = {}
         self._pool_rows: Numbers | None = None
@@ -143,7 +144,7 @@ class Embedder:
         """Return the store of a view's rows; another one from when its encoder computes otherwise."""
         if self._cache is None:
             return None
-        identity, cache = view.identity(self._terms), self._cache
+        identity, cache = view.identity(self._least), self._cache
         if identity not in self._stores:
             store = self._tried(partial(RowStore, cache, identity, view.width))
             if store is None:
@@ -258,8 +259,8 @@ def attach(engine: Engine, extra: Mapping[str, ImageEncoder]) -> Engine:
         if name not in engine.pool.columns:
             engine.pool = engine.writer.add_view(engine.pool, name, view.width)
     cache, own = folder(engine.recipe.encode.cache, engine.writer.path)
-    # For several encoders images are decoded at their full size.
-    engine.embedder = Embedder(views, cache, own, terms(engine.recipe, None if extra else engine.encoder))
+    least = terms(engine.recipe, getattr(engine.encoder, "crop", None)).least
+    engine.embedder = Embedder(views, cache, own, least)
     return engine
 
 
@@ -276,12 +277,6 @@ def folder(cache: str, pool: Place) -> tuple[Path | None, bool]:
     except OSError as error:
         raise EncoderError(f"encode.cache {path} cannot be made: {error.strerror or error}") from error
     return path, False
-
-
-def terms(recipe: Recipe, encoder: ImageEncoder | None = None) -> str:
-    """Return how images are decoded: for an encoder, or at their full size."""
-    crop = getattr(encoder, "crop", None)
-    return f"least {crop.least if crop and getattr(recipe.encode, 'decode', 'full') == 'reduced' else 0}"
 
 
 def preparer(engine: Engine) -> ImageEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -176,20 +177,20 @@ def _run(
         checkpoint.run(engine, guarded=guarded)
     elif guarded:
         _touch(engine)
-    batches = arrivals.batches(engine.recipe.limits.batch_size)
     given = is_precomputed(engine.encoder.name)
-    for batch in (
-        embeddings.prepared(batches) if given else prepared_batches(batches, embedding.preparer(engine), engine.recipe)
-    ):
-        bind_epsilon(engine, batch)
-        checkpoint.make_room(engine)
-        captioning.offer(engine, engine.step(batch))
-        seen += len(batch)
-        if progress is not None:
-            progress(seen + arrivals.known, total)
-        if checkpoint.is_due(engine):
-            checkpoint.run(engine)
-            captioning.offer(engine)
+    rows = arrivals.batches(engine.recipe.limits.batch_size)
+    decoded = prepared_batches(rows, embedding.preparer(engine), engine.recipe)
+    with contextlib.closing(decoded):
+        for batch in embeddings.prepared(rows) if given else decoded:
+            bind_epsilon(engine, batch)
+            checkpoint.make_room(engine)
+            captioning.offer(engine, engine.step(batch))
+            seen += len(batch)
+            if progress is not None:
+                progress(seen + arrivals.known, total)
+            if checkpoint.is_due(engine):
+                checkpoint.run(engine)
+                captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
     if finish and mend.is_left(engine):

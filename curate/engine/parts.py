@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,12 +11,25 @@ from curate.encoders import ImageEncoder
 from curate_kernels.arrays import U8
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How large an image must be decoded: `Crop.least` of the encoder by which everything is decided."""
+
+    least: int
+
+
 class Parts:
-    """Prepares images for several encoders; equal preparations are made once."""
+    """Prepares images for several encoders; equal preparations are made once.
+
+    Images are decoded as for the first alone, so that its rows, and hashes of pixels, do not depend on the others.
+    """
 
     def __init__(self, encoders: Sequence[ImageEncoder]) -> None:
         self._encoders = list(encoders)
         self._shapes: list[tuple[int, ...]] = []
+        self.name = " and ".join(encoder.name for encoder in encoders)
+        crop = getattr(encoders[0], "crop", None)
+        self.crop = Need(crop.least) if crop is not None else None
 
     def __len__(self) -> int:
         return len(self._encoders)

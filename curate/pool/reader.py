@@ -168,7 +168,11 @@ class Pool:
 
         Raises PoolError when it is missing or damaged, with the version to go back to.
         """
-        return dict(json.loads(self._read_state(self.state_name(version), ".json")))
+        state = dict(json.loads(self._read_state(self.state_name(version), ".json")))
+        # Pools from before there was a choice hold hashes of pixels at full size; two kinds would never be equal.
+        if "encode" in state.get("recipe", {}):
+            state["recipe"]["encode"].setdefault("decode", "full")
+        return state
 
     def state_name(self, version: int | None = None) -> str:
         """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""
