@@ -43,8 +43,16 @@ class SourceTable:
 class EncodeTable:
     """The frozen encoders."""
 
-    image: str = _key("builtin", "of images: `builtin`, `open_clip:…`, `timm:…`, `onnx:…`; README lists the names")
-    text: str = _key("", "of captions: also `st:…`; empty: the text tower that goes with the image encoder")
+    image: str = _key(
+        "builtin",
+        "`builtin`, `open_clip:<arch>/<pretrained tag or local path>`, `timm:<model>//<path>`, `onnx:<file>`, or, for"
+        " sources that give embeddings, `precomputed:<which>`, as `precomputed:b32` (chosen by itself: DataComp's l14,"
+        " else nameless ones)",
+    )
+    text: str = _key(
+        "",
+        "`builtin`, `open_clip:…`, `st:<folder or name>`; empty: open_clip's own tower, else builtin",
+    )
     decode: str = _key(
         "reduced", "`reduced`: a JPEG at a half, quarter or eighth, if the encoder needs no more; `full`"
     )

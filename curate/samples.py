@@ -6,11 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
-import numpy as np
-
-from curate_kernels.arrays import F32
+if TYPE_CHECKING:
+    from curate_kernels.arrays import F32
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -42,6 +41,8 @@ class Embedded:
 
 
 def _equal(a: F32 | None, b: F32 | None) -> bool:
+    import numpy as np
+
     return (a is b) if a is None or b is None else np.array_equal(a, b, equal_nan=True)
 
 

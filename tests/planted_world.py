@@ -80,10 +80,10 @@ class NumberEncoder:
 @contextmanager
 def encoders() -> Iterator[NumberEncoder]:
     """Let the engine use these encoders while the block runs; yields the one of captions, which knows what it read."""
-    from curate.engine import binding
+    from curate.engine import binding, grow
 
     text = NumberEncoder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binding, "load_image_encoder", lambda name, *_: BlockEncoder())
+        patch.setattr(grow, "load_image_encoder", lambda name, *_: BlockEncoder())
         patch.setattr(binding, "load_text_encoder", lambda name, *_: text)
         yield text

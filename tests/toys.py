@@ -51,8 +51,9 @@ class ToyText:
 def toy_encoders() -> Iterator[None]:
     """Let pools be grown with the toys instead of the built-in networks."""
     import curate.engine.binding
+    import curate.engine.grow
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.engine.binding, "load_image_encoder", lambda name, *_: ToyImage())
+        patch.setattr(curate.engine.grow, "load_image_encoder", lambda name, *_: ToyImage())
         patch.setattr(curate.engine.binding, "load_text_encoder", lambda name, *_: ToyText())
         yield

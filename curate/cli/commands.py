@@ -24,7 +24,9 @@ def grow(
     sources: Annotated[list[str], typer.Argument(help="Tars, image folders, tables: `curate sources`.")],
     pool: Annotated[str, typer.Option(help="The pool's folder; made if there is none.")],
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Image encoder: builtin, open_clip:…, timm:…, onnx:…")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Image encoder: builtin, open_clip:…, timm:…, onnx:…, precomputed:NAME.")
+    ] = None,
     text_encoder: Annotated[str | None, typer.Option(help="Caption encoder: builtin, open_clip:…, st:…")] = None,
     source: Annotated[
         str | None, typer.Option(help="What the sources are; `curate sources` lists the kinds. By default, by a look.")

@@ -11,12 +11,10 @@ import numpy as np
 
 from curate.encoders import (
     Compute,
-    ImageEncoder,
     Settings,
     TextEncoder,
     calibrate_epsilon,
     default_text_encoder,
-    load_image_encoder,
     load_text_encoder,
     spread_epsilon,
 )
@@ -53,14 +51,6 @@ def settings(table: EncodeTable, bound: Encoder | None = None) -> Settings:
     if bound and like is None:
         like = Compute("")  # rows of before this was written down are in float32
     return Settings(table.device, table.precision, compile=table.compile, like=like)
-
-
-def image_encoder(recipe: Recipe, dim: int = 0, bound: Encoder | None = None) -> ImageEncoder:
-    """Return a recipe's image encoder; dim: of given embeddings, which need none; bound: what the pool has of it."""
-    name = recipe.encode.image
-    if is_precomputed(name):
-        return Precomputed(name, dim, IMAGE_EPSILON)
-    return load_image_encoder(name, settings(recipe.encode, bound))
 
 
 def note_compute(state: State, what: str, bound: Encoder, compute: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import is_precomputed
-from curate.engine.binding import check_bound, image_encoder, note_compute, settings
+from curate.engine.binding import check_bound, note_compute, settings
 from curate.engine.embedding import Embedder, View, check_free, folder
 from curate.engine.examine import terms
+from curate.engine.grow import image_encoder
 from curate.engine.state import Encoder, State
 from curate.errors import UsageError
 from curate.pool import Pool, Writer

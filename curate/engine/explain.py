@@ -21,11 +21,12 @@ _ORIGINALS = ("caption_original", "label_original")
 _SENTENCES = {
     "admitted": "it is decodable, new, and passed every gate",
     "warmup": "it is held back until the caption gate has seen enough pairs; the next checkpoint decides",
-    "exact_duplicate": "its pixels equal those of a kept sample",
+    "exact_duplicate": "its pixels, or the vector that was given of it, equal those of a kept sample",
     "near_duplicate": "a kept sample lies within the near-duplicate distance",
     "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
     "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
     "forgotten": "it was taken down",
+    "reviewed": "a reviewer dropped it",
     "budget": "limits.max_kept samples were admitted, and its gain did not win it a place among them",
     "eval_leak": "it is too near an image of a registered evaluation set",
     "undecodable": "its bytes do not decode",

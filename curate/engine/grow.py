@@ -12,11 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from curate.encoders.precomputed import is_precomputed
+from curate.encoders import ImageEncoder, load_image_encoder
+from curate.encoders.precomputed import IMAGE_EPSILON, Precomputed, is_precomputed
 from curate.engine import captioning, checkpoint, embedding, mend
 from curate.engine import given as embeddings
 from curate.engine.arrivals import Arrivals
-from curate.engine.binding import bind_epsilon, check_bound, image_encoder
+from curate.engine.binding import bind_epsilon, check_bound, settings
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
@@ -142,6 +143,14 @@ def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engi
     extra = embedding.declare(state, recipe, encoder)
     engine = Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
     return embedding.attach(engine, extra)
+
+
+def image_encoder(recipe: Recipe, dim: int = 0, bound: Encoder | None = None) -> ImageEncoder:
+    """Return a recipe's image encoder; dim: of given embeddings, which need none; bound: what the pool has of it."""
+    name = recipe.encode.image
+    if is_precomputed(name):
+        return Precomputed(name, dim, IMAGE_EPSILON)
+    return load_image_encoder(name, settings(recipe.encode, bound))
 
 
 def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate.selection.arrays import select_among
-from curate.selection.budgets import Budget
+from curate.selection.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
@@ -128,12 +129,16 @@ def _picked(
     columns = {name: source.column(name) for name in sorted(given.columns())}
     sizes = source.table["size"].to_numpy().astype(np.int64)
     eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    if parse_budget(budget, eligible).bytes is not None and not sizes.all():
+        raise UsageError(
+            f"a budget of {budget} is in stored bytes, which no image of given embeddings has: give a count or a share"
+        )
     tiles = tiles_of(budget, eligible, given) if patches else 0
     amount = min(eligible, tiles * patches.images) if patches else budget
     chosen = select_among(data, lacking, by, amount, sizes, seed, settings, places, columns)
     if patches is None:
         rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, params))
-        return _Picked(rows, eligible, data.target, {})
+        return _Picked(_with_urls(rows, source, chosen), eligible, data.target, {})
     assert data.x is not None  # optidel needs them
     crops = choose_crops(source, data.x, chosen.index, patches, tiles, seed)
     rows = _manifest_rows(source.table, crops.chosen, crops.columns)
@@ -187,6 +192,15 @@ def _encoders(state: Mapping[str, Any]) -> dict[str, Any]:
 def _without_device(bound: Mapping[str, Any]) -> dict[str, Any]:
     """Return an encoder as a manifest tells it: what computed its rows is no part of the selection."""
     return {key: value for key, value in bound.items() if key != "compute"}
+
+
+def _with_urls(rows: pl.DataFrame, source: PoolCandidates, chosen: Selection) -> pl.DataFrame:
+    """Return the manifest's rows, with the `url` that their source tells where it gives embeddings, not images."""
+    if (rows["path"] != "").all():
+        return rows
+    meta = source.pool.take(source.table["row"][chosen.index].to_list(), ["meta"]).column("meta").to_pylist()
+    urls = [json.loads(text).get("url") for text in meta]
+    return rows.with_columns(url=pl.Series([url if isinstance(url, str) else None for url in urls], dtype=pl.String))
 
 
 def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32 | I64]) -> pl.DataFrame:

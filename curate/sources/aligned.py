@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from curate.errors import SourceError
 from curate.patience import without_secrets
@@ -14,7 +12,9 @@ from curate.remote import Place
 from curate.samples import Embedded, Sample, content_hash
 from curate.sources.columns import Columns, Row, as_name, as_text, make_sample, read_fields
 from curate.sources.records import read_outline, stream_rows
-from curate_kernels.arrays import B1, F32
+
+if TYPE_CHECKING:
+    from curate_kernels.arrays import B1, F32
 
 _KEY = "key"
 _SHA256 = "sha256"
@@ -179,6 +179,8 @@ def _blocks(part: Part, start: int) -> Iterator[tuple[F32, F32 | None]]:
 
 
 def _usable(x: F32) -> B1:
+    import numpy as np
+
     return np.asarray(np.isfinite(x).all(axis=1) & x.any(axis=1))
 
 
@@ -196,7 +198,7 @@ def _sample(
         key=key,
         path="",
         problem=problem,
-        embedded=Embedded(image, text, sha256 or content_hash(np.ascontiguousarray(image, "<f4").tobytes()), *sides),
+        embedded=Embedded(image, text, sha256 or content_hash(image.astype("<f4", copy=False).tobytes()), *sides),
     )
 
 

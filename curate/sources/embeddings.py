@@ -146,6 +146,8 @@ def _open_arrays(path: Place, columns: Columns, asked: str) -> _Opened:
     if len(tables) > 1:
         raise SourceError(f"{path} has several tables beside it ({', '.join(t.name for t in tables)}): keep one")
     name, image, text = _chosen(path, asked) if path.suffix.lower() == ".npz" else (asked, "", "")
+    if image == f"{name}_img" and not tables:
+        raise SourceError(f"{path} has {image}, as DataComp's metadata, and no table beside it")
     captions, rows = VectorFile(path, text) if text else None, TableFile(tables[0]) if tables else None
     part = make_part(VectorFile(path, image), captions, rows, columns, str(path))
     return _Opened(name, [part], [str(path)], [path, *tables])
@@ -158,7 +160,8 @@ def find_clip_retrieval(look: Look) -> list[Place] | str:
     """Return a folder with `img_emb` in it."""
     if not look.is_folder:
         return "is a file, not a folder"
-    return [look.path] if any(item.name == "img_emb" for item in look.folders) else "holds no folder img_emb"
+    found = any(item.name == "img_emb" and item.is_dir() for item in look.items)
+    return [look.path] if found else "holds no folder img_emb"
 
 
 def open_clip_retrieval(path: Place, columns: Columns, name: str) -> EmbeddingFiles:

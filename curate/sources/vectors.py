@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, BinaryIO
 
 from curate.errors import SourceError
 from curate.remote import Place, Remote
-from curate_kernels.arrays import F32
+
+if TYPE_CHECKING:
+    from curate_kernels.arrays import F32
 
 _MAGIC = b"\x93NUMPY"
 _MOST_HEADER = 10_000  # bytes, as numpy itself
@@ -42,10 +41,10 @@ class VectorFile:
             descr, shape = _header(stream, str(self))
             if len(shape) != 2 or not 0 < shape[1] <= _MOST_DIMS:
                 raise SourceError(f"{self} has the shape {shape}; it must be (rows, dimensions)")
-            self._dtype = np.dtype(descr)
+            self._dtype, self._width = descr, shape[1] * int(descr[-1])
             self.rows, self.dim = shape
             self._start = stream.tell()
-            need, have = self._start + math.prod(shape) * self._dtype.itemsize, size
+            need, have = self._start + shape[0] * self._width, size
             if have < need:
                 raise SourceError(f"{self} is cut off: {shape[0]} rows need {need:,} bytes, and it has {have:,}")
 
@@ -54,7 +53,9 @@ class VectorFile:
 
         Raises SourceError where the file is damaged or has become shorter.
         """
-        width = self.dim * self._dtype.itemsize
+        import numpy as np
+
+        width = self._width
         with self._stream() as (stream, _):
             stream.seek(self._start + start * width)
             while start < self.rows:

@@ -18,7 +18,7 @@ from toys import ToyImage, ToyText
 
 import curate
 from curate.encoders.store import Numbers, RowStore, first_bits
-from curate.engine import binding, embedding
+from curate.engine import binding, embedding, grow
 from curate.errors import EncoderError, PoolMismatchError, RecipeError, UsageError
 from curate.pool import PATCHES, Writer
 
@@ -60,7 +60,7 @@ class Counting(ToyImage):
 def encoders() -> Iterator[None]:
     Counting.seen = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        for place in (binding, embedding):
+        for place in (grow, embedding):
             patch.setattr(place, "load_image_encoder", lambda name, *_: Counting(name))
         patch.setattr("curate.engine.embed.load_image_encoder", lambda name, *_: Counting(name))
         patch.setattr(binding, "load_text_encoder", lambda name, *_: ToyText())
@@ -87,7 +87,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(source: Path) -> pl.DataFrame:
     """Return the rows of a pool that was grown by an engine without an embedder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binding, "load_image_encoder", lambda name, *_: Counting(name))
+        patch.setattr(grow, "load_image_encoder", lambda name, *_: Counting(name))
         patch.setattr(binding, "load_text_encoder", lambda name, *_: ToyText())
         patch.setattr(embedding, "attach", lambda engine, _: engine)
         curate.grow(source, source.parent / "plain", options=OPTIONS)
@@ -436,7 +436,7 @@ def test_patch_tokens_are_stored_on_request_only(
     np.testing.assert_array_equal(opened.embeddings(PATCHES).reshape(-1, 4, 3), want.astype(np.float32))
     curate.grow(source / "1.tar", tmp_path / "pool")  # a pool that has them goes on
     assert curate.Pool.open(tmp_path / "pool").embeddings(PATCHES).any(axis=1).all()
-    monkeypatch.setattr(binding, "load_image_encoder", lambda *_: ToyImage())
+    monkeypatch.setattr(grow, "load_image_encoder", lambda *_: ToyImage())
     with pytest.raises(EncoderError, match="gives no patch tokens"):
         curate.grow(source, tmp_path / "other", options={"encode": {"patches": True}})
 
@@ -457,7 +457,7 @@ def test_a_smaller_batch_is_written_down_and_a_resumed_run_goes_on_with_it(
                 self.compute = "cpu float32 16"
             return super().encode(prepared)
 
-    monkeypatch.setattr(binding, "load_image_encoder", lambda name, given: asked.append(given.like) or Halving(name))
+    monkeypatch.setattr(grow, "load_image_encoder", lambda name, given: asked.append(given.like) or Halving(name))
     curate.grow(source / "0.tar", tmp_path / "pool", options=OPTIONS)
     state = curate.Pool.open(tmp_path / "pool").state()
     assert state["image"]["compute"] == "cpu float32 16"

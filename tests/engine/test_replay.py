@@ -64,9 +64,9 @@ def test_neither_sources_nor_encoders_are_needed(pool: Path, monkeypatch: pytest
     def gone(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("curate.engine.grow.open_sources", gone)
-    for name in ("load_image_encoder", "load_text_encoder"):
-        monkeypatch.setattr(f"curate.engine.binding.{name}", gone)
+    for name in ("load_image_encoder", "open_sources"):
+        monkeypatch.setattr(f"curate.engine.grow.{name}", gone)
+    monkeypatch.setattr("curate.engine.binding.load_text_encoder", gone)
     assert curate.replay(pool)["equal"]
 
 
