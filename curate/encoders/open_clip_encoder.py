@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,10 @@ def _find(name: str, settings: Settings) -> _Clip:
             f"{weights!r} is neither a file nor pretrained weights of {arch} (tags: {tags}); "
             + _ADVICE.format(arch=arch)
         )
-    return _load(arch, str(path) if is_local else weights, _stamp(path) if is_local else (), settings)
+    device, compute = resolved(settings)
+    stamp = _stamp(path) if is_local else ()
+    clip = _load(arch, str(path) if is_local else weights, stamp, device, Compute(compute.device, compute.precision))
+    return replace(clip, compute=compute)
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -130,11 +133,10 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(arch: str, weights: str, stamp: tuple[tuple[str, int, int], ...], settings: Settings) -> _Clip:
+def _load(arch: str, weights: str, stamp: tuple[tuple[str, int, int], ...], device: str, compute: Compute) -> _Clip:
     """Load a model; `stamp` only makes a changed file another entry of the cache."""
     import open_clip
 
-    device, compute = resolved(settings)
     is_folder = bool(stamp) and Path(weights).is_dir()
     source = f"local-dir:{weights}" if is_folder else arch
     try:

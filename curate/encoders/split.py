@@ -39,11 +39,16 @@ class SplitEncoder:
         self.nonnegative, self.epsilon = self._local.nonnegative, self._local.epsilon
         if (crop := getattr(self._local, "crop", None)) is not None:
             self.crop = crop
-        self.compute = self._local.compute
-        made = Compute.parse(self.compute)
+        made = Compute.parse(self._local.compute)
         self._batch = made.batch if made else 1
         self._item = self.prepare(np.zeros((8, 8, 3), np.uint8))
         self._workers = [_Worker(name, replace(settings, device=device, batch=self._batch)) for device in devices[1:]]
+
+    @property
+    def compute(self) -> str:
+        """Return what computed the smallest batches: the memory of one device may be fuller than that of the others."""
+        told = [self._local.compute, *(worker.compute for worker in self._workers if worker.compute)]
+        return min(told, key=lambda one: made.batch if (made := Compute.parse(one)) else 0)
 
     def prepare(self, pixels: U8) -> U8:
         """Return the input of the network for one image."""
@@ -89,7 +94,7 @@ class _Worker:
     """A process with the encoder on one device. It reads blocks and writes rows, as plain bytes; it ends with us."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        self._device = settings.device
+        self._device, self.compute = settings.device, ""
         places = os.pathsep.join(place for place in sys.path if place)
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "curate.encoders.split", name, json.dumps(asdict(settings))],
@@ -108,6 +113,7 @@ class _Worker:
             head = json.loads(answer.readline() or b"{}")
             if "shape" not in head:
                 raise EncoderError(f"the encoder on {self._device} failed: {head.get('error', 'its process has died')}")
+            self.compute = head["compute"]
             return _read(answer, head["shape"], np.float32)
         except (OSError, ValueError) as error:
             if isinstance(error, EncoderError):
@@ -142,7 +148,7 @@ def serve(name: str, settings: Settings, given: IO[bytes], answer: IO[bytes]) ->
         except EncoderError as error:
             answer.write(f"{json.dumps({'error': str(error)})}\n".encode())
         else:
-            answer.write(f"{json.dumps({'shape': rows.shape})}\n".encode())
+            answer.write(f"{json.dumps({'shape': rows.shape, 'compute': encoder.compute})}\n".encode())
             answer.write(rows.data)
         answer.flush()
 

@@ -121,10 +121,11 @@ class Embedder:
         step = compute.batch if compute and compute.device == "cpu" else max(len(missing), 1)
         for start in range(0, len(missing), step):
             keys = missing[start : start + step]
+            before = view.encoder.compute
             rows = view.encode([crops[key] for key in keys])
             out |= zip(keys, rows, strict=True)
             store = self._store(view)
-            if store is not None:
+            if store is not None and view.encoder.compute == before:  # else some may be of the larger batch
                 self._tried(partial(store.add, keys, rows))
         return out
 
