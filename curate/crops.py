@@ -12,6 +12,8 @@ from curate_kernels.arrays import I32, I64
 from curate_kernels.resize import resize_rgb, resize_taps
 
 U8 = NDArray[np.uint8]
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Taps = tuple[I64, I64, I32]
 
 RESIZES = ("squash", "shortest", "cover", "longest")
 
@@ -46,17 +48,19 @@ class Crop:
         """Pixels that a side of an image must have so that nothing is enlarged."""
         return self.scale if self.resize == "shortest" else max(self.height, self.width)
 
-    def __call__(self, pixels: U8) -> U8:
-        """Return the encoder's input for (H, W, 3) uint8 pixels."""
-        height, width = self._size(pixels.shape[0], pixels.shape[1])
+    def __call__(self, pixels: U8, box: Box | None = None) -> U8:
+        """Return the encoder's input for (H, W, 3) uint8 pixels. box: the part of them that is the image."""
+        left, top, right, bottom = box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
+        height, width = self._size(bottom - top, right - left)
         rows, columns = min(height, self.height), min(width, self.width)
         # As torchvision rounds; a border's odd pixel goes to the right and below, as open_clip puts it.
-        top, left = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
-        out = np.empty((rows, columns, 3), dtype=np.uint8)
-        x = _part(pixels.shape[1], width, self.interpolation, left, columns)
-        y = _part(pixels.shape[0], height, self.interpolation, top, rows)
+        above, before = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
+        x = _taps(pixels.shape[1], width, self.interpolation, left, right)
+        y = _taps(pixels.shape[0], height, self.interpolation, top, bottom)
+        x, y = _part(x, before, columns), _part(y, above, rows)
         # PIL's rule: y comes first where it shrinks by more than twice as many pixels.
         y_first = 0 < pixels.shape[0] - height > 2 * (pixels.shape[1] - width)
+        out = np.empty((rows, columns, 3), dtype=np.uint8)
         resize_rgb(np.ascontiguousarray(pixels), *x, *y, y_first, out)
         if (rows, columns) == (self.height, self.width):
             return out
@@ -65,7 +69,7 @@ class Crop:
         framed[above : above + rows, before : before + columns] = out
         return framed
 
-    def _size(self, height: int, width: int) -> tuple[int, int]:
+    def _size(self, height: float, width: float) -> tuple[int, int]:
         """Return height and width after resizing, before anything is cut off or bordered."""
         if self.resize == "squash":
             return self.height, self.width
@@ -78,11 +82,11 @@ class Crop:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _part(size: int, out_size: int, interpolation: str, start: int, count: int) -> tuple[I64, I64, I32]:
-    first, number, weights = _taps(size, out_size, interpolation)
+def _part(taps: Taps, start: int, count: int) -> Taps:
+    first, number, weights = taps
     return first[start : start + count], number[start : start + count], weights[start : start + count]
 
 
 @functools.lru_cache(maxsize=256)
-def _taps(size: int, out_size: int, interpolation: str) -> tuple[I64, I64, I32]:
-    return resize_taps(size, out_size, interpolation)
+def _taps(size: int, out_size: int, interpolation: str, low: float, high: float) -> Taps:
+    return resize_taps(size, out_size, interpolation, low, high)

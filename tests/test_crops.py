@@ -33,6 +33,12 @@ def test_squashed_pixels_are_those_of_pil(
     np.testing.assert_array_equal(Crop(*out, interpolation=kind)(pixels), np.asarray(expected))
 
 
+def test_part_of_the_pixels_is_resized_as_pil_resizes_a_box() -> None:
+    pixels, box = noise(50, 70), (0.75, 0.0, 60.5, 48.25)
+    expected = Image.fromarray(pixels).resize((20, 30), FILTERS["bicubic"], box=box)
+    np.testing.assert_array_equal(Crop(30, 20)(pixels, box), np.asarray(expected))
+
+
 @pytest.mark.parametrize("y_first", [False, True])
 def test_kernel_does_what_its_twin_does(y_first: bool) -> None:
     pixels = noise(9, 7)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from curate.cleaning import measure
+from curate.crops import Crop
 from curate.errors import DecodeError
 from curate.hashing import phash
 from curate.images import decode, pixel_hash
@@ -37,9 +38,8 @@ def turned(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize(
     ("size", "shrunk"),
-    [((1920, 1281), 4), ((640, 427), 1), ((640, 560), 2), ((560, 560), 2), ((559, 559), 2), ((558, 900), 1), ((9, 9), 1),
-     ((8000, 2240), 8)],
-)  # fmt: skip
+    [((1920, 1281), 4), ((640, 427), 1), ((640, 560), 2), ((559, 559), 2), ((558, 900), 1), ((9, 9), 1), ((8000, 2240), 8)],
+)
 def test_no_side_falls_below_what_is_needed(size: tuple[int, int], shrunk: int) -> None:
     assert shrinkage(*size, 280) == shrunk
     assert shrunk == 1 or min(-(-side // shrunk) for side in size) >= 280
@@ -60,8 +60,29 @@ def test_reduced_pixels_are_close_to_the_whole_ones_shrunk(size: tuple[int, int]
     assert scale > 1
     assert decoded.pixels.shape == (-(-size[1] // scale), -(-size[0] // scale), 3)
     assert (decoded.width, decoded.height) == size
-    shrunk = Image.fromarray(decode(jpeg(scene(*size))).pixels).resize(decoded.pixels.shape[1::-1], Image.Resampling.BOX)
+    shrunk = Image.fromarray(decode(jpeg(scene(*size))).pixels).resize(
+        decoded.pixels.shape[1::-1], Image.Resampling.BOX
+    )
     assert np.abs(np.asarray(shrunk).astype(int) - decoded.pixels).mean() < 1.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize", ["squash", "shortest"])
+def test_surplus_of_a_side_that_does_not_divide_shifts_nothing(orientation: int, resize: str) -> None:
+    """101 columns stand for 401 / 4 = 100.25; taken for all of them, every pixel would lie a little off."""
+    crop = Crop(60, 60, resize, 60 if resize == "shortest" else 0)
+    data = jpeg(scene(401, 285), exif=turned(orientation), quality=98)
+    whole, reduced = decode(data), decode(data, least=70)
+    assert sorted(reduced.pixels.shape) == [3, 72, 101]
+    expected = crop(whole.pixels).astype(int)
+    exact = np.abs(crop(reduced.pixels, reduced.box) - expected).mean()
+    assert exact < 1.2
+    assert exact < 0.7 * np.abs(crop(reduced.pixels) - expected).mean()
+
+
+def test_side_that_divides_has_no_surplus() -> None:
+    assert decode(jpeg(scene(400, 288)), least=60).box is None
+    assert decode(jpeg(scene(401, 288)), least=60).box == (0.0, 0.0, 100.25, 72.0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

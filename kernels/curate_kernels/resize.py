@@ -16,21 +16,29 @@ _PRECISION = 1 << 22  # PIL keeps 22 binary places of a weight, so that a sum of
 SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
 
-def resize_taps(size: int, out_size: int, filter_name: str) -> tuple[I64, I64, I32]:
+def resize_taps(
+    size: int, out_size: int, filter_name: str, low: float = 0.0, high: float | None = None
+) -> tuple[I64, I64, I32]:
     """Return first pixel, number of pixels and weights for each of `out_size` pixels that shrink or enlarge a line.
 
-    The filter is stretched by size / out_size where the line shrinks, cut at the borders, normalised, in units of
+    The filter is stretched by (high - low) / out_size where the line shrinks, cut at the borders, normalised, in units of
     2^-22 and rounded half away from zero: PIL's table for 8-bit images. Filters: `bilinear`, max(1 - |x|, 0);
     `bicubic`, Keys's with a = -1/2.
 
-    size: length of the line, ≥ 1; first, count: (out_size,) int64; weights: (out_size, k) int32, 0 behind
+    size: length of the line, ≥ 1; low, high: the part of it that is resized, in pixels, all where none is given; the
+    filter reaches beyond. first, count: (out_size,) int64; weights: (out_size, k) int32, 0 behind
     """
-    if size == out_size:  # all weight is on the pixel itself, and the zeros beside it would be multiplied
-        return np.arange(size), np.ones(size, dtype=np.int64), np.full((size, 1), _PRECISION, dtype=np.int32)
-    scale = size / out_size
+    high = float(size) if high is None else high
+    if (low, high) == (0.0, out_size):  # all weight is on the pixel itself, and the zeros beside it would be multiplied
+        return (
+            np.arange(out_size),
+            np.ones(out_size, dtype=np.int64),
+            np.full((out_size, 1), _PRECISION, dtype=np.int32),
+        )
+    scale = (high - low) / out_size
     stretch = max(scale, 1.0)
     reach = SUPPORT[filter_name] * stretch
-    centre = (np.arange(out_size) + 0.5) * scale
+    centre = low + (np.arange(out_size) + 0.5) * scale
     first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
     count = np.minimum((centre + reach + 0.5).astype(np.int64), size) - first
     tap = np.arange(math.ceil(reach) * 2 + 1)

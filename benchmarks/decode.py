@@ -1,0 +1,129 @@
+"""From a JPEG's bytes to an encoder's input, one thread, and what each step of it takes.
+
+    python -m benchmarks.decode            # against open_clip's own transform (PIL and torchvision) for ViT-B-32
+    python -m benchmarks.decode processes  # threads against processes, everything that a row needs before its encoder
+
+Three sizes of one photograph (scikit-learn's china.jpg): 336x224 as in img2dataset's collections, 640x427 as it is
+(about 170 KB after saving), 1920x1281 scaled up. Both end at the same float32 (3, 224, 224), normalised.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from benchmarks.paired import Ratio, paired, seconds
+from curate.cleaning import measure
+from curate.encoders.open_clip_encoder import clip_crop
+from curate.engine.arrivals import Arrival
+from curate.engine.examine import cutter, terms
+from curate.engine.prepare import prepared_batches
+from curate.hashing import phash
+from curate.images import decode, pixel_hash
+from curate.recipe import Recipe
+from curate.samples import Sample
+
+SIZES = {"336x224": (336, 224, 90), "640x427": (640, 427, 92), "1920x1281": (1920, 1281, 85)}
+MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)
+STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)
+CROP = clip_crop({"size": 224})
+
+
+class _Encoder:
+    name, crop = "none", CROP
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        return CROP(pixels)
+
+
+TERMS, CUT = terms(Recipe(), _Encoder()), cutter(_Encoder())
+
+
+def photograph(width: int, height: int, quality: int) -> bytes:
+    image = Image.fromarray(load_sample_image("china.jpg"))
+    stream = io.BytesIO()
+    image.resize((width, height), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def repeated(function: Callable[[], object], times: int) -> Callable[[], None]:
+    def many() -> None:
+        for _ in range(times):
+            function()
+
+    return many
+
+
+def normalised(crop: np.ndarray) -> np.ndarray:
+    x = crop.astype(np.float32)
+    x *= 1 / (255 * STD)
+    x -= MEAN / STD
+    return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def against_open_clip(name: str, data: bytes, times: int) -> Ratio:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    transform = image_transform_v2(PreprocessCfg(), is_train=False)
+
+    def ours() -> np.ndarray:
+        return normalised(CUT(decode(data, least=TERMS.least)))
+
+    def theirs() -> np.ndarray:
+        return transform(Image.open(io.BytesIO(data))).numpy()
+
+    assert np.abs(ours() - theirs()).mean() < 0.05
+    label = f"{name}, {len(data) // 1000} KB, {times} times"
+    return paired(label, repeated(ours, times), repeated(theirs, times), 9)
+
+
+def steps(data: bytes) -> str:
+    image = decode(data, least=TERMS.least)
+    work = {
+        "decode": lambda: decode(data, least=TERMS.least),
+        "whole": lambda: decode(data),
+        "hash": lambda: pixel_hash(image.pixels, (image.width, image.height)),
+        "phash": lambda: phash(image.pixels),
+        "quality": lambda: measure(image.pixels),
+        "crop": lambda: CUT(image),
+    }
+    times = {name: statistics.median(seconds(step) for _ in range(25)) for name, step in work.items()}
+    return ", ".join(f"{name} {1e3 * time:.2f}" for name, time in times.items())
+
+
+def against_threads(name: str, data: bytes, count: int) -> Ratio:
+    rows = [Arrival(Sample("s", str(i), "", 0, 0, data), f"{i:032x}", "", None, i) for i in range(count)]
+
+    def batches() -> Iterator[list[Arrival]]:
+        yield from (rows[i : i + 256] for i in range(0, count, 256))
+
+    def run(workers: int) -> Callable[[], object]:
+        recipe = Recipe().replace({"encode": {"workers": workers}})
+        return lambda: [None for _ in prepared_batches(batches(), _Encoder(), recipe)]
+
+    return paired(f"{name}, {count}, 2 processes, 2 threads", run(2), run(0), 3)
+
+
+def main(processes: bool) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
+    for (name, size), times in zip(SIZES.items(), (100, 40, 10), strict=True):
+        data = photograph(*size)
+        if processes:
+            print(against_threads(name, data, 30 * times).line(), flush=True)
+        else:
+            print(against_open_clip(name, data, times).line(), flush=True)
+            print(f"    ms: {steps(data)}", flush=True)
+
+
+if __name__ == "__main__":
+    main("processes" in sys.argv[1:])
