@@ -55,6 +55,8 @@ class Crop:
         rows, columns = min(height, self.height), min(width, self.width)
         # As torchvision rounds; a border's odd pixel goes to the right and below, as open_clip puts it.
         above, before = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
+        if box is None and (height, width) == pixels.shape[:2] and (rows, columns) == (self.height, self.width):
+            return pixels[above : above + rows, before : before + columns].copy()
         x = _taps(pixels.shape[1], width, self.interpolation, left, right)
         y = _taps(pixels.shape[0], height, self.interpolation, top, bottom)
         x, y = _part(x, before, columns), _part(y, above, rows)

@@ -38,7 +38,7 @@ def turned(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize(
     ("size", "shrunk"),
-    [((1920, 1281), 4), ((640, 427), 1), ((640, 560), 2), ((559, 559), 2), ((558, 900), 1), ((9, 9), 1), ((8000, 2240), 8)],
+    [((1920, 1281), 4), ((640, 427), 1), ((640, 560), 2), ((559, 559), 2), ((558, 900), 1), ((8000, 2240), 8)],
 )
 def test_no_side_falls_below_what_is_needed(size: tuple[int, int], shrunk: int) -> None:
     assert shrinkage(*size, 280) == shrunk
