@@ -12,7 +12,6 @@ from curate_kernels.arrays import I32, I64
 from curate_kernels.resize import resize_rgb, resize_taps
 
 U8 = NDArray[np.uint8]
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Taps = tuple[I64, I64, I32]
 
 RESIZES = ("squash", "shortest", "cover", "longest")
@@ -48,17 +47,16 @@ class Crop:
         """Pixels that a side of an image must have so that nothing is enlarged."""
         return self.scale if self.resize == "shortest" else max(self.height, self.width)
 
-    def __call__(self, pixels: U8, box: Box | None = None) -> U8:
-        """Return the encoder's input for (H, W, 3) uint8 pixels. box: the part of them that is the image."""
-        left, top, right, bottom = box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-        height, width = self._size(bottom - top, right - left)
+    def __call__(self, pixels: U8) -> U8:
+        """Return the encoder's input for (H, W, 3) uint8 pixels."""
+        height, width = self._size(pixels.shape[0], pixels.shape[1])
         rows, columns = min(height, self.height), min(width, self.width)
         # As torchvision rounds; a border's odd pixel goes to the right and below, as open_clip puts it.
         above, before = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
-        if box is None and (height, width) == pixels.shape[:2] and (rows, columns) == (self.height, self.width):
+        if (height, width) == pixels.shape[:2] and (rows, columns) == (self.height, self.width):
             return pixels[above : above + rows, before : before + columns].copy()
-        x = _taps(pixels.shape[1], width, self.interpolation, left, right)
-        y = _taps(pixels.shape[0], height, self.interpolation, top, bottom)
+        x = _taps(pixels.shape[1], width, self.interpolation)
+        y = _taps(pixels.shape[0], height, self.interpolation)
         x, y = _part(x, before, columns), _part(y, above, rows)
         # PIL's rule: y comes first where it shrinks by more than twice as many pixels.
         y_first = 0 < pixels.shape[0] - height > 2 * (pixels.shape[1] - width)
@@ -71,7 +69,7 @@ class Crop:
         framed[above : above + rows, before : before + columns] = out
         return framed
 
-    def _size(self, height: float, width: float) -> tuple[int, int]:
+    def _size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width after resizing, before anything is cut off or bordered."""
         if self.resize == "squash":
             return self.height, self.width
@@ -90,5 +88,5 @@ def _part(taps: Taps, start: int, count: int) -> Taps:
 
 
 @functools.lru_cache(maxsize=256)
-def _taps(size: int, out_size: int, interpolation: str, low: float, high: float) -> Taps:
-    return resize_taps(size, out_size, interpolation, low, high)
+def _taps(size: int, out_size: int, interpolation: str) -> Taps:
+    return resize_taps(size, out_size, interpolation)

@@ -51,15 +51,13 @@ class Decoded:
 
     `pixels` is (h, w, 3) uint8 RGB, C-contiguous; `width` and `height` are those of the stored image, after its EXIF
     orientation, and larger than w and h where it was decoded at a reduced size; `format` is PIL's name of the format
-    (`JPEG`, `PNG`, ...), or `DICOM`. `box` is the part of `pixels` that the image covers (left, top, right, bottom)
-    where that is not all: a side of 1281 at a quarter is 320.25 pixels, and 321 are there.
+    (`JPEG`, `PNG`, ...), or `DICOM`.
     """
 
     pixels: Pixels
     width: int
     height: int
     format: str
-    box: tuple[float, float, float, float] | None = None
 
 
 def decode(data: bytes, max_pixels: int = 100_000_000, least: int = 0) -> Decoded:
@@ -188,15 +186,9 @@ def _reduced(data: bytes, image: ImageFile.ImageFile, least: int) -> Decoded | N
     if pixels is None:
         return None
     turned = _orientation(image)
-    scale = round(width / pixels.shape[1])
-    over = [shown - side / scale for shown, side in zip(pixels.shape[1::-1], (width, height), strict=True)]
-    # Which end of each side the surplus comes to lie at: a mirrored side begins with it.
-    start = [over[0] * (turned in {2, 3, 7, 8}), over[1] * (turned in {3, 4, 6, 7})]
     if turned >= 5:
-        width, height, start = height, width, start[::-1]
-    upright = np.ascontiguousarray(_TURNS[turned](pixels))
-    box = (start[0], start[1], start[0] + width / scale, start[1] + height / scale) if any(over) else None
-    return Decoded(upright, width, height, "JPEG", box)
+        width, height = height, width
+    return Decoded(np.ascontiguousarray(_TURNS[turned](pixels)), width, height, "JPEG")
 
 
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from curate.encoders.protocols import F32, U8, ImageEncoder
+from curate.images import decode
 
 FALLBACK_EPSILON = 0.02  # too few images to measure: only what is all but identical is a duplicate
 
@@ -20,10 +21,7 @@ _REFUSED = 0.02  # share of distinct photographs that may be refused for it
 
 
 def calibrate_epsilon(
-    encoder: ImageEncoder,
-    images: Sequence[U8],
-    prepared: Sequence[U8] | None = None,
-    prepare: Callable[[bytes], U8] | None = None,
+    encoder: ImageEncoder, images: Sequence[U8], seen: Sequence[U8] | None = None, least: int = 0
 ) -> float:
     """Return the near-duplicate distance (1 - cosine) of an encoder, from up to 256 of the images given.
 
@@ -33,16 +31,15 @@ def calibrate_epsilon(
     half as far again) than within it; a minority of true duplicates makes a mode of its own below, and lowers nothing.
     With fewer than 8 images it is `FALLBACK_EPSILON`. Larger sets are sampled evenly: the same result on every run.
 
-    images: (H, W, 3) uint8 RGB each; prepared: their encoder inputs, where these are at hand; prepare: makes one of an
-        encoded image, where that is not `encoder.prepare` of all its pixels
+    images: (H, W, 3) uint8 RGB each; seen: the same as they are decoded where a JPEG may be `least` pixels small
     """
     if len(images) < _FEWEST:
         return FALLBACK_EPSILON
     rows = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).round().astype(np.int64)
-    # Each image is looked at once or twice and dropped: `images` may decode them on the way, whatever their size.
-    own = [encoder.prepare(images[i]) if prepared is None else prepared[i] for i in rows]
-    again = [prepare(_posted(images[i])) if prepare else encoder.prepare(reencoded(images[i])) for i in rows]
-    x, copies = _rounded(encoder.encode(own)), _rounded(encoder.encode(again))
+    # Each image is looked at twice and dropped: `images` may decode them on the way, whatever their size.
+    shown = images if seen is None else seen
+    x = _rounded(encoder.encode([encoder.prepare(shown[i]) for i in rows]))
+    copies = _rounded(encoder.encode([encoder.prepare(reencoded(images[i], least)) for i in rows]))
     epsilon = float(np.quantile(1 - np.einsum("nd,nd->n", x, copies), _FOUND))
     sim = x @ x.T
     np.fill_diagonal(sim, -np.inf)
@@ -55,17 +52,13 @@ def calibrate_epsilon(
     return epsilon
 
 
-def reencoded(pixels: U8) -> U8:
-    """Return an image as a re-poster leaves it: scaled to .9 and saved as JPEG of quality 70."""
-    return np.asarray(Image.open(io.BytesIO(_posted(pixels))))
-
-
-def _posted(pixels: U8) -> bytes:
+def reencoded(pixels: U8, least: int = 0) -> U8:
+    """Return an image as a re-poster leaves it: scaled to .9 and saved as JPEG of quality 70. least: of `decode`"""
     image = Image.fromarray(pixels)
     size = (max(1, round(image.width * 0.9)), max(1, round(image.height * 0.9)))
     stream = io.BytesIO()
     image.resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=70)
-    return stream.getvalue()
+    return decode(stream.getvalue(), pixels.size, least).pixels
 
 
 def _rounded(rows: F32) -> F32:

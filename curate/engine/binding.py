@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoders import TextEncoder, calibrate_epsilon, default_text_encoder, load_text_encoder
-from curate.engine.examine import cutter, terms
+from curate.engine.examine import terms
 from curate.engine.state import Encoder
 from curate.errors import PoolMismatchError
 from curate.images import decode
@@ -60,28 +60,23 @@ def bind_epsilon(engine: Engine, batch: Sequence[Prepared]) -> None:
     if constant is not None and len(shown) < _ENOUGH:
         engine.state.image.epsilon = constant
     else:
-        asked, cut = terms(engine.recipe, engine.encoder), cutter(engine.encoder)
+        asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
         data = [p.arrival.sample.data for p in shown]
-        found = calibrate_epsilon(
-            engine.encoder,
-            _Decoded(data, asked.max_pixels),
-            [p.crop for p in shown if p.crop is not None],
-            lambda copy: cut(decode(copy, asked.max_pixels, asked.least)),
-        )
-        engine.state.image.epsilon = max(found, 1e-6)
+        full, seen = (_Decoded(data, asked.max_pixels, least) for least in (0, asked.least))
+        engine.state.image.epsilon = max(calibrate_epsilon(engine.encoder, full, seen, asked.least), 1e-6)
 
 
 class _Decoded(Sequence[U8]):
     """Images decoded one at a time, when they are looked at."""
 
-    def __init__(self, data: list[bytes], max_pixels: int) -> None:
-        self._data, self._max_pixels = data, max_pixels
+    def __init__(self, data: list[bytes], max_pixels: int, least: int) -> None:
+        self._data, self._max_pixels, self._least = data, max_pixels, least
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __getitem__(self, i: Any) -> Any:
-        return decode(self._data[i], self._max_pixels).pixels
+        return decode(self._data[i], self._max_pixels, self._least).pixels
 
 
 def _caption_epsilon(encoder: TextEncoder, captions: Sequence[str]) -> float:

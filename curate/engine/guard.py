@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoders import ImageEncoder
-from curate.engine.examine import Terms, cutter, terms
+from curate.engine.examine import Terms, terms
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
 from curate.pool import Pool
@@ -119,7 +119,7 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     pixels: list[str] = []
     names: list[str] = []
     crops: list[Any] = []
-    asked = terms(engine.recipe, engine.encoder)
+    asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
     for crop, pixel, name in _images(engine.encoder, sources, asked):
         crops.append(crop)
         pixels.append(pixel)
@@ -134,7 +134,6 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
 
 
 def _images(encoder: ImageEncoder, sources: list[Source], asked: Terms) -> Iterator[tuple[Any, str, str]]:
-    cut = cutter(encoder)
     for source in sources:
         for sample in source.rows():
             if sample.problem:
@@ -144,7 +143,7 @@ def _images(encoder: ImageEncoder, sources: list[Source], asked: Terms) -> Itera
             except DecodeError:
                 continue
             pixel = pixel_hash(image.pixels, (image.width, image.height))
-            yield cut(image), pixel, f"{sample.source}:{sample.key}"
+            yield encoder.prepare(image.pixels), pixel, f"{sample.source}:{sample.key}"
 
 
 def _packed(texts: Sequence[str]) -> Any:

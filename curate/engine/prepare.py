@@ -14,7 +14,7 @@ from curate.crops import Crop
 from curate.encoders import ImageEncoder
 from curate.engine.arrivals import Arrival
 from curate.engine.decoders import AVAILABLE, Decoders
-from curate.engine.examine import Examined, Terms, cutter, examine, terms
+from curate.engine.examine import Examined, Terms, examine, terms
 from curate.recipe import Recipe
 from curate_kernels.arrays import U8
 
@@ -46,7 +46,7 @@ def prepare(arrival: Arrival, encoder: ImageEncoder, asked: Terms, decoders: Dec
     if arrival.sample.problem:
         return Prepared(arrival, arrival.sample.problem)
     data = arrival.sample.data
-    found = decoders.examine(data) if decoders else examine(data, asked, cutter(encoder))
+    found = decoders.examine(data) if decoders else examine(data, asked, encoder.prepare)
     return Prepared(arrival, **{name: getattr(found, name) for name in Examined.__slots__})
 
 
@@ -71,7 +71,7 @@ class _Crew:
         crop = getattr(encoder, "crop", None)
         self._encoder, self._recipe = encoder, recipe
         self._crop = crop if isinstance(crop, Crop) and AVAILABLE else None
-        self._asked = terms(recipe, encoder)
+        self._asked = terms(recipe, crop)
         self._count = _processes(recipe.encode.workers) if self._crop else 0
         if recipe.encode.workers > 0 and not self._count:
             _LOG.warning("images are decoded in threads: %s cannot be prepared for in another process", encoder.name)

@@ -17,11 +17,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curate.crops import Crop
 from curate.engine.examine import Terms, examine
-from curate.images import Decoded
 
 _LENGTH = struct.Struct("<Q")
 _FIRST = b"P6 9 9 255 " + bytes(range(243))  # the smallest image that makes every kernel load
@@ -61,18 +59,14 @@ def serve(link: socket.socket, memory: int) -> None:
         return
     given: dict[str, Any] = json.loads(first)
     crop, asked = Crop(**given["crop"]), Terms.from_dict(given["terms"])
-
-    def cut(image: Decoded) -> NDArray[np.uint8]:
-        return crop(image.pixels, image.box)
-
     block = np.frombuffer(mmap.mmap(memory, 3 * crop.height * crop.width), dtype=np.uint8)
-    examine(_FIRST, asked, cut)
+    examine(_FIRST, asked, crop)
     send(link, b"{}")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libtiff and others have to say about every damaged file
     while (data := receive(link)) is not None:
         signal.setitimer(signal.ITIMER_REAL, 2 * given["seconds"])
         try:
-            found = examine(data, asked, cut)
+            found = examine(data, asked, crop)
         except MemoryError:  # the state of the machine, not of the image: tried again when nothing else is decoded
             os._exit(1)
         except Exception as error:

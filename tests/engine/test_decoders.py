@@ -20,7 +20,7 @@ from curate.crops import Crop
 from curate.engine import decoders as module
 from curate.engine.arrivals import Arrival
 from curate.engine.decoders import Decoders
-from curate.engine.examine import Examined, Terms, cutter, examine
+from curate.engine.examine import Examined, Terms, examine
 from curate.engine.prepare import prepared_batches
 from curate.errors import WorkerError
 from curate.recipe import CleanTable, Recipe
@@ -64,7 +64,7 @@ def test_processes_give_what_threads_give() -> None:
             found = list(pool.map(decoders.examine, images * 3))
     finally:
         decoders.close()
-    here = [examine(data, TERMS, cutter(Encoder())) for data in images] * 3
+    here = [examine(data, TERMS, CROP) for data in images] * 3
     assert all(map(same, found, here))
     assert [one.reason for one in here[:10]] == [""] * 6 + ["undecodable"] * 3 + ["too_small"]
     assert isinstance(found[0].quality, Quality)
@@ -78,13 +78,13 @@ def test_what_kills_or_hangs_its_process_costs_itself_only(started: Decoders) ->
     assert [one.reason for one in found] == ["", "decoder_crash", "", "decode_timeout", "decoder_crash", ""]
     assert "signal 9" in found[1].detail
     assert "2 s" in found[3].detail
-    assert all(same(found[i], examine(GOOD[i // 2], TERMS, cutter(Encoder()))) for i in (0, 2))
+    assert all(same(found[i], examine(GOOD[i // 2], TERMS, CROP)) for i in (0, 2))
 
 
 def test_image_whose_process_died_once_is_kept(started: Decoders, tmp_path: Path) -> None:
     found = started.examine(b"!ONCE" + os.fsencode(tmp_path / "mark") + b"\n" + GOOD[0])
     assert (tmp_path / "mark").exists()
-    assert same(found, examine(GOOD[0], TERMS, cutter(Encoder())))
+    assert same(found, examine(GOOD[0], TERMS, CROP))
 
 
 def test_process_killed_from_outside_costs_nothing(started: Decoders) -> None:
