@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -75,6 +76,19 @@ def test_a_score_that_the_pool_lacks_is_computed_and_nothing_is_stored(pool: cur
     np.testing.assert_allclose(scores["el2n"], expected["el2n"][order], atol=1e-5)
     assert "el2n" not in curate.Pool.open(pool.path).columns
     assert curate.Pool.open(pool.path).version == version
+
+
+def test_embeddings_beyond_the_memory_limit_are_read_by_tiles(
+    pool: curate.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = [("semdedup", {"clusters": 3}), ("kcenter", {"parts": 3}), ("density", {"hashes": 8})]
+    whole = [chosen(pool, tmp_path / "m", method=m, params=p, budget=20) for m, p in ways]
+    monkeypatch.setattr("curate.selection.candidates._MOST", 0.0)
+    monkeypatch.setattr(curate.Pool, "embeddings", None)
+    tiled = [chosen(pool, tmp_path / "m", method=m, params=p, budget=20) for m, p in ways]
+    assert all(one["uid"].equals(other["uid"]) for one, other in zip(whole, tiled, strict=True))
+    with pytest.raises(TypeError):  # what needs them whole reads them whole
+        chosen(pool, tmp_path / "m", method="kcenter", budget=20)
 
 
 def test_a_stored_score_is_read(pool: curate.Pool, tmp_path: Path) -> None:
@@ -339,3 +353,12 @@ def test_the_command_line_takes_lists() -> None:
     assert _setting("levels=[10,3]") == ("levels", "[10,3]")
     for text, value in (("a=3", 3), ("a=0.5", 0.5), ("a=true", True), ('a="3"', "3"), ("a=x", "x"), ("a=null", "null")):
         assert _setting(text, lists=True) == ("a", value)
+
+
+def test_each_source_tells_what_of_it_was_seen(pool: curate.Pool, tmp_path: Path) -> None:
+    done = curate.select_from_pool(pool, tmp_path / "m", method="random", budget=5)
+    (source,) = manifest_info(done.manifest)["sources"]
+    uids = sorted(pool.frame(["uid"])["uid"].to_list())
+    assert source["candidates"] == ROWS
+    assert source["digest"] == hashlib.sha256("".join(uids).encode()).hexdigest()
+    assert curate.verify(done.manifest).passed
