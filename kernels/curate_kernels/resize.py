@@ -59,8 +59,8 @@ def _bicubic(x: F64) -> F64:
 
 
 @kernel
-def _byte(total: np.int64) -> np.uint8:
-    return np.uint8(min(max(total >> 22, 0), 255))
+def _byte(total: int) -> int:
+    return min(max(total >> 22, 0), 255)
 
 
 @kernel
@@ -86,8 +86,8 @@ def _squeeze(one: U8, other: U8, offset: int, first: I64, count: I64, weights: I
             blue += part[2, t] * weight[t]
         for k, total in enumerate((red, green, blue)):
             lower = np.int64(np.int32(total))
-            out[3 * c + k] = _byte(lower)
-            beside[3 * c + k] = _byte((total - lower) >> 32)
+            out[3 * c + k] = _byte(int(lower))
+            beside[3 * c + k] = _byte(int(total - lower) >> 32)
 
 
 @kernel
