@@ -1,7 +1,7 @@
 """From a JPEG's bytes to an encoder's input, one thread, processor time, and what each step of it takes.
 
     python -m benchmarks.decode            # against open_clip's own transform (PIL and torchvision) for ViT-B-32
-    python -m benchmarks.decode processes  # threads against processes, everything that a row needs before its encoder
+    python -m benchmarks.decode processes  # threads against processes that run already, everything before the encoder
 
 Three sizes of one photograph (scikit-learn's china.jpg): 336x224 as in img2dataset's collections, 640x427 as it is
 (170 KB after saving), 1920x1281 scaled up. Both end at the same float32 (3, 224, 224), normalised.
@@ -14,7 +14,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -23,13 +24,11 @@ from sklearn.datasets import load_sample_image
 from benchmarks.paired import Ratio, paired, seconds
 from curate.cleaning import measure
 from curate.encoders.open_clip_encoder import clip_crop
-from curate.engine.arrivals import Arrival
-from curate.engine.examine import terms
-from curate.engine.prepare import prepared_batches
+from curate.engine.decoders import Decoders
+from curate.engine.examine import examine, terms
 from curate.hashing import phash
 from curate.images import decode, pixel_hash
 from curate.recipe import Recipe
-from curate.samples import Sample
 
 SIZES = {"336x224": (336, 224, 90), "640x427": (640, 427, 97), "1920x1281": (1920, 1281, 85)}
 MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)
@@ -95,24 +94,19 @@ def steps(data: bytes) -> str:
     return ", ".join(f"{name} {1e3 * time:.2f}" for name, time in times.items())
 
 
-class _Encoder:
-    name, crop = "none", CROP
-
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        return CROP(pixels)
-
-
 def against_threads(name: str, data: bytes, count: int) -> Ratio:
-    rows = [Arrival(Sample("s", str(i), "", 0, 0, data), f"{i:032x}", "", None, i) for i in range(count)]
-
-    def batches() -> Iterator[list[Arrival]]:
-        yield from (rows[i : i + 256] for i in range(0, count, 256))
-
-    def run(workers: int) -> Callable[[], object]:
-        recipe = Recipe().replace({"encode": {"workers": workers}})
-        return lambda: [None for _ in prepared_batches(batches(), _Encoder(), recipe)]
-
-    return paired(f"{name}, {count}, 2 processes, 2 threads", run(2), run(0), 3)
+    decoders, images = Decoders(2, TERMS, CROP, 60.0), [data] * count
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            ours = paired(
+                f"{name}, {count}, 2 processes, 2 threads",
+                lambda: list(pool.map(decoders.examine, images)),
+                lambda: list(pool.map(lambda image: examine(image, TERMS, CROP), images)),
+                5,
+            )
+    finally:
+        decoders.close()
+    return ours
 
 
 def main(processes: bool) -> None:
@@ -123,7 +117,7 @@ def main(processes: bool) -> None:
     for (name, size), times in zip(SIZES.items(), (100, 40, 10), strict=True):
         data = photograph(*size)
         if processes:
-            print(against_threads(name, data, 8 * times).line(), flush=True)
+            print(against_threads(name, data, 4 * times).line(), flush=True)
         else:
             print(against_open_clip(name, data, times).line(), flush=True)
             print(f"    ms: {steps(data)}", flush=True)

@@ -153,7 +153,7 @@ def test_small_streams_start_no_process_and_long_ones_do(monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):
         list(prepared_batches(arrivals([b""] * 300, 100), Encoder(), Recipe()))
     assert len(counts) == 1
-    assert counts[0] >= 2
+    assert counts[0] >= 1
 
 
 def test_batches_closed_halfway_leave_no_process(fatal: None) -> None:
