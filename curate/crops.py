@@ -12,6 +12,7 @@ from curate_kernels.arrays import I32, I64
 from curate_kernels.resize import resize_rgb, resize_taps
 
 U8 = NDArray[np.uint8]
+Taps = tuple[I64, I64, I32]
 
 RESIZES = ("squash", "shortest", "cover", "longest")
 
@@ -51,12 +52,15 @@ class Crop:
         height, width = self._size(pixels.shape[0], pixels.shape[1])
         rows, columns = min(height, self.height), min(width, self.width)
         # As torchvision rounds; a border's odd pixel goes to the right and below, as open_clip puts it.
-        top, left = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
-        out = np.empty((rows, columns, 3), dtype=np.uint8)
-        x = _part(pixels.shape[1], width, self.interpolation, left, columns)
-        y = _part(pixels.shape[0], height, self.interpolation, top, rows)
+        above, before = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
+        if (height, width) == pixels.shape[:2] and (rows, columns) == (self.height, self.width):
+            return pixels[above : above + rows, before : before + columns].copy()
+        x = _taps(pixels.shape[1], width, self.interpolation)
+        y = _taps(pixels.shape[0], height, self.interpolation)
+        x, y = _part(x, before, columns), _part(y, above, rows)
         # PIL's rule: y comes first where it shrinks by more than twice as many pixels.
         y_first = 0 < pixels.shape[0] - height > 2 * (pixels.shape[1] - width)
+        out = np.empty((rows, columns, 3), dtype=np.uint8)
         resize_rgb(np.ascontiguousarray(pixels), *x, *y, y_first, out)
         if (rows, columns) == (self.height, self.width):
             return out
@@ -78,11 +82,11 @@ class Crop:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _part(size: int, out_size: int, interpolation: str, start: int, count: int) -> tuple[I64, I64, I32]:
-    first, number, weights = _taps(size, out_size, interpolation)
+def _part(taps: Taps, start: int, count: int) -> Taps:
+    first, number, weights = taps
     return first[start : start + count], number[start : start + count], weights[start : start + count]
 
 
 @functools.lru_cache(maxsize=256)
-def _taps(size: int, out_size: int, interpolation: str) -> tuple[I64, I64, I32]:
+def _taps(size: int, out_size: int, interpolation: str) -> Taps:
     return resize_taps(size, out_size, interpolation)

@@ -94,3 +94,7 @@ class RemoteMissingError(RemoteError, FileNotFoundError):
 
 class RemoteDeniedError(RemoteError, PermissionError):
     """A store or server refuses access."""
+
+
+class NotFittedError(UsageError, AttributeError):
+    """An estimator was asked for what it finds when it is fitted."""

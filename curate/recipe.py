@@ -57,7 +57,11 @@ class EncodeTable:
         "reduced", "`reduced`: a JPEG at a half, quarter or eighth, if the encoder needs no more; `full`"
     )
     workers: int = _key(
-        -1, "decode processes; 0: threads; -1: one per CPU, 16 at most, once 256 rows have come", -1, 256, per_run=True
+        -1,
+        "decode processes; 0: threads; -1: one per CPU but one, 8 at most, once 256 rows have come",
+        -1,
+        256,
+        per_run=True,
     )
     extra: dict[str, str] = field(
         default_factory=dict,

@@ -15,7 +15,7 @@ _decode = product.decode
 
 
 def decode(data: bytes, *given: Any) -> Any:
-    """Decode, but do what the bytes say first: `!KILL`, `!HANG`, `!ERROR`; `!ONCE<path>`: die unless the file exists."""
+    """Decode, but do what the bytes say first: `!KILL`, `!HANG`, `!ERROR`; `!ONCE<path>`: die if no such file."""
     if data.startswith(b"!KILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.startswith(b"!HANG"):

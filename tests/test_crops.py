@@ -33,6 +33,15 @@ def test_squashed_pixels_are_those_of_pil(
     np.testing.assert_array_equal(Crop(*out, interpolation=kind)(pixels), np.asarray(expected))
 
 
+def test_part_of_the_pixels_is_resized_as_pil_resizes_a_box() -> None:
+    pixels, (left, top, right, bottom) = noise(50, 70), (0.75, 0.0, 60.5, 48.25)
+    expected = Image.fromarray(pixels).resize((20, 30), FILTERS["bicubic"], box=(left, top, right, bottom))
+    ours = np.empty((30, 20, 3), dtype=np.uint8)
+    taps = (*resize_taps(70, 20, "bicubic", left, right), *resize_taps(50, 30, "bicubic", top, bottom))
+    resize_rgb(pixels, *taps, False, ours)
+    np.testing.assert_array_equal(ours, np.asarray(expected))
+
+
 @pytest.mark.parametrize("y_first", [False, True])
 def test_kernel_does_what_its_twin_does(y_first: bool) -> None:
     pixels = noise(9, 7)

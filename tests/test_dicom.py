@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from toys import toy_encoders
 
+import curate
 from curate.errors import DecodeError
 from curate.images import decode
 
@@ -183,3 +186,15 @@ def test_big_endian_is_read() -> None:
     frame = np.arange(12, dtype=np.uint16).reshape(3, 4) * 300
     data = dicom(frame, syntax=ExplicitVRBigEndian, PixelData=frame.astype(">u2").tobytes())
     assert levels(data) == levels(dicom(frame))
+
+
+def test_folder_of_dicom_files_is_a_source(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        frame = np.kron(rng.integers(0, 4096, (8, 8), dtype=np.uint16), np.ones((8, 8), np.uint16))
+        (tmp_path / f"{i}.dcm").write_bytes(dicom(frame, BitsStored=12))
+    (tmp_path / "cut.dcm").write_bytes(dicom(frame)[:200])
+    with toy_encoders():
+        done = curate.grow(tmp_path, tmp_path / "pool")
+    assert (done.admitted, done.refused) == (3, {"undecodable": 1})
+    assert set(curate.Pool.open(tmp_path / "pool").frame(["format"])["format"]) == {"DICOM", ""}

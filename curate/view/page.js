@@ -63,6 +63,7 @@ async function begin() {
   const labels = Object.entries(outline.labels).map(([name, count]) => [name, `${name} (${number(count)})`]);
   choices(at("label"), [["", "any"], ...labels]);
   at("labels").replaceChildren(...Object.keys(outline.labels).map((name) => option(name, name)));
+  choices(at("since"), [["", "any"], ...outline.versions.map(([name, when]) => [String(name), `${name} (${when.replace("T", " ")})`])]);
   const names = Object.keys(outline.scores);
   const sorts = names.flatMap((name) => [[name, `${name}, lowest first`], ["-" + name, `${name}, highest first`]]);
   choices(at("sort"), [["", "arrival"], ...sorts]);
@@ -83,7 +84,7 @@ function span(keep) {
 }
 
 function query(start) {
-  const given = { reason: at("reason").value, label: at("label").value, text: at("text").value, sort: at("sort").value, start };
+  const given = { reason: at("reason").value, label: at("label").value, text: at("text").value, since: at("since").value, sort: at("sort").value, start };
   return new URLSearchParams(Object.entries(given).filter(([, value]) => value !== "" && value !== 0));
 }
 
@@ -213,6 +214,12 @@ async function write() {
   say(`written as version ${done.version}; ${number(done.changed)} decisions changed, ${number(done.admitted)} samples are admitted`);
 }
 
+function inWords(value) {
+  if (value === null || typeof value !== "object") return String(value);
+  const inner = (part) => (part !== null && typeof part === "object" ? `(${inWords(part)})` : inWords(part));
+  return Array.isArray(value) ? value.map(inner).join(", ") : Object.entries(value).map(([name, part]) => `${name} ${inner(part)}`).join(", ");
+}
+
 async function why() {
   const row = rows[current];
   if (!row) return;
@@ -223,16 +230,18 @@ async function why() {
   at("why-image").alt = told.caption || told.key;
   const list = [];
   for (const [name, value] of Object.entries(told)) {
-    if (value === null || value === "" || (Array.isArray(value) && !value.length)) continue;
+    const empty = value === null || value === "" || (typeof value === "object" && !Object.keys(value).length);
+    if (empty || name === "mended") continue; // the history has what was mended
     const term = document.createElement("dt");
     const text = document.createElement("dd");
     term.textContent = name;
     text.dir = "auto";
-    text.textContent = typeof value === "object" ? JSON.stringify(value, null, 1) : value;
+    text.textContent = Array.isArray(value) ? value.map(inWords).join("\n") : inWords(value);
     list.push(term, text);
   }
   at("why-list").replaceChildren(...list);
   at("why").showModal();
+  at("why").scrollTop = 0;
 }
 
 function relabel() {
@@ -256,7 +265,7 @@ function later(work) {
   waiting = setTimeout(work, 250);
 }
 at("filter").addEventListener("submit", (event) => (event.preventDefault(), filtered()));
-for (const id of ["reason", "label", "sort"]) at(id).addEventListener("change", filtered);
+for (const id of ["reason", "label", "since", "sort"]) at(id).addEventListener("change", filtered);
 at("text").addEventListener("input", () => later(filtered));
 at("example").addEventListener("change", () => {
   const file = at("example").files[0];
