@@ -21,6 +21,7 @@ from curate.encoders.store import Numbers, RowStore, first_bits
 from curate.engine import binding, embedding, grow
 from curate.errors import EncoderError, PoolMismatchError, RecipeError, UsageError
 from curate.pool import PATCHES, Writer
+from curate.recipe import Recipe
 
 OPTIONS = {"limits": {"batch_size": 16}, "clean": {"warmup": 64, "checkpoint_growth": 1.3}}
 DECIDED = ["uid", "row", "batch", "decision", "reason", "duplicate_of", "history", "counted", "pvi", "gain"]
@@ -381,6 +382,7 @@ def test_selections_and_scores_read_the_view_that_is_asked_for(source: Path, tmp
                     lambda: curate.select_from_pool(pool, tmp_path / "x", params={"view": "nothing"})):  # fmt: skip
         with pytest.raises(UsageError, match="there are: image, dino"):
             unknown()
+    Recipe().replace({"select": {"method": "kcenter", "params": {"view": "dino"}}})  # as --set view=dino gives it
     assert "compute" not in (tmp_path / "dino" / "manifest.json").read_text()
 
 
