@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from curate.engine.timeline import rollback as rollback
     from curate.engine.timeline import tag as tag
     from curate.estimator import Curator as Curator
+    from curate.exports import export as export
     from curate.manifest import read_manifest as read_manifest
     from curate.pool import Pool as Pool
     from curate.recipe import Recipe as Recipe
@@ -57,6 +58,7 @@ _LAZY = {
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
     "embed": "curate.engine.embed",
+    "export": "curate.exports",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
     "list_scores": "curate.scores.registry",
@@ -85,6 +87,7 @@ __all__ = [
     "__version__",
     "diff",
     "embed",
+    "export",
     "forget",
     "grow",
     "list_scores",
