@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from curate.version import __version__
 
 if TYPE_CHECKING:
+    from curate.engine.embed import embed as embed
     from curate.engine.explain import why as why
     from curate.engine.forget import forget as forget
     from curate.engine.grow import grow as grow
@@ -56,6 +57,7 @@ _LAZY = {
     "Quota": "curate.selection",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
+    "embed": "curate.engine.embed",
     "export": "curate.exports",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
@@ -84,6 +86,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "diff",
+    "embed",
     "export",
     "forget",
     "grow",

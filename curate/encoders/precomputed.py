@@ -41,6 +41,7 @@ class Precomputed:
     """
 
     nonnegative = False
+    compute = ""
 
     def __init__(self, name: str, dim: int, epsilon: float) -> None:
         self.name, self.dim, self.fingerprint = name, dim, fingerprint(name, str(dim))

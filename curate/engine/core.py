@@ -9,9 +9,10 @@ import numpy as np
 
 from curate.encoders import ImageEncoder, TextEncoder
 from curate.engine import bound, given, guard
-from curate.engine.binding import bind_text_encoder, text_encoder_name
+from curate.engine.binding import bind_text_encoder, note_compute, text_encoder_name
 from curate.engine.captioning import Captions
 from curate.engine.decisions import HOLD, Decided, Judged, Pictures
+from curate.engine.embedding import Embedder
 from curate.engine.gate import HELD, Gate, Rows
 from curate.engine.guard import Guard
 from curate.engine.mend import Mended
@@ -45,6 +46,7 @@ class Engine:
         self.shunned = Guard()  # what reviewers dropped
         self.mended = Mended()  # since the last commit
         self.captions: Captions | None = None
+        self.embedder: Embedder | None = None  # None: everything is encoded, nothing looked up
         self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes) if name}  # "": left by a takedown
         self._ready = False
@@ -101,7 +103,7 @@ class Engine:
         """Encode, judge and commit one batch; return the Arrow table of its rows."""
         self.ready()
         judged = self._judge(batch)
-        table = batch_table(self.state, self.gate, judged)
+        table = batch_table(self.state, self.gate, judged, self.embedder.beside(batch) if self.embedder else {})
         pairs, labels = self.count(
             Rows(
                 judged.rows.image,
@@ -110,6 +112,7 @@ class Engine:
                 np.where(judged.counted, judged.rows.label, -1),
             )
         )
+        self._note_compute()
         state = self.state
         state.pairs += pairs
         state.labels += labels
@@ -121,7 +124,18 @@ class Engine:
             source = arrival.source
             state.sources[source.id] = SourceState(source.root, source.kind, source.fingerprint, arrival.position)
         self.pool = self.writer.append(self.pool, table, state.as_dict())
+        if self.embedder is not None:
+            self.embedder.committed(table)
         return table
+
+    def _note_compute(self) -> None:
+        state = self.state
+        note_compute(state, "images", state.image, self.encoder.compute)
+        if state.text and self.text_encoder is not None:
+            note_compute(state, "captions", state.text, self.text_encoder.compute)
+        for name, encoder in (self.embedder.encoders if self.embedder else {}).items():
+            if name in state.extra:
+                note_compute(state, name, state.extra[name], encoder.compute)
 
     def _judge(self, batch: Sequence[Prepared]) -> Judged:
         image16 = self._encode_images(batch)
@@ -157,6 +171,8 @@ class Engine:
 
     def _encode_images(self, batch: Sequence[Prepared]) -> F16:
         """Return float16 unit rows (b, d); zero rows where there is no crop or no finite embedding."""
+        if self.embedder is not None:
+            return self.embedder.embed(batch, self.pool)["image"]
         have = [i for i, p in enumerate(batch) if p.crop is not None]
         crops: list[U8] = [p.crop for p in batch if p.crop is not None]
         image = np.zeros((len(batch), self.state.image.dim), dtype=np.float16)

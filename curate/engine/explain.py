@@ -30,6 +30,8 @@ _SENTENCES = {
     "budget": "limits.max_kept samples were admitted, and its gain did not win it a place among them",
     "eval_leak": "it is too near an image of a registered evaluation set",
     "undecodable": "its bytes do not decode",
+    "decoder_crash": "the process that decoded it died twice, the second time while nothing else was decoded",
+    "decode_timeout": "decoding took longer than limits.decode_seconds",
     "too_many_pixels": "its header announces more pixels than limits.max_pixels",
     "too_small": "its shorter side is below clean.min_side",
     "low_quality": "it is near-blank, blurred, or of extreme shape",

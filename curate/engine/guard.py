@@ -10,6 +10,7 @@ import numpy as np
 from curate.encoders import ImageEncoder
 from curate.encoders.precomputed import is_precomputed
 from curate.engine import given
+from curate.engine.examine import Terms, terms
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
 from curate.pool import Pool, vectors
@@ -141,7 +142,8 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     crops: list[Any] = []
     if is_precomputed(engine.state.image.name):
         sources = given.of_pool(sources, engine.state.image)
-    for crop, pixel, name in _images(engine.encoder, sources, engine.recipe.limits.max_pixels):
+    asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
+    for crop, pixel, name in _images(engine.encoder, sources, asked):
         crops.append(crop)
         pixels.append(pixel)
         names.append(name)
@@ -154,7 +156,7 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     return image, pixels, names
 
 
-def _images(encoder: ImageEncoder, sources: list[Source], max_pixels: int) -> Iterator[tuple[Any, str, str]]:
+def _images(encoder: ImageEncoder, sources: list[Source], asked: Terms) -> Iterator[tuple[Any, str, str]]:
     for source in sources:
         for sample in source.rows():
             if sample.problem:
@@ -163,10 +165,11 @@ def _images(encoder: ImageEncoder, sources: list[Source], max_pixels: int) -> It
                 yield sample.embedded.image, sample.embedded.sha256, f"{sample.source}:{sample.key}"
                 continue
             try:
-                image = decode(sample.data, max_pixels)
+                image = decode(sample.data, asked.max_pixels, asked.least)
             except DecodeError:
                 continue
-            yield encoder.prepare(image.pixels), pixel_hash(image.pixels), f"{sample.source}:{sample.key}"
+            pixel = pixel_hash(image.pixels, (image.width, image.height))
+            yield encoder.prepare(image.pixels), pixel, f"{sample.source}:{sample.key}"
 
 
 def _packed(texts: Sequence[str]) -> Any:

@@ -54,7 +54,7 @@ class _Stored:
 
     def __init__(self, bound: Encoder, nonnegative: bool) -> None:
         self.name, self.dim, self.fingerprint = bound.name, bound.dim, bound.fingerprint
-        self.nonnegative = nonnegative
+        self.nonnegative, self.compute = nonnegative, bound.compute
         self.epsilon: float | None = bound.epsilon
         self.next: F32 = np.zeros((0, bound.dim), dtype=np.float32)
 

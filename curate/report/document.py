@@ -251,8 +251,8 @@ def _recipe(stored_tables: dict[str, dict[str, Any]]) -> Table:
     """Return every key that the pool's decisions depend on, and its default where that is another."""
     from curate.recipe import Recipe, recipe_from_dict
 
-    recipe, defaults = recipe_from_dict(stored_tables), Recipe().as_dict()
-    tables = recipe.as_dict()
+    recipe, defaults = recipe_from_dict(stored_tables), Recipe().binding()
+    tables = recipe.binding()
     keys = [(table, key) for table in sorted(stored_tables) for key in sorted(tables[table])]
     rows = [
         (f"{table}.{key}", _setting(value), "" if value == defaults[table][key] else _setting(defaults[table][key]))

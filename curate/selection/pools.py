@@ -65,7 +65,8 @@ def select_from_pool(
 
     candidates: `admitted`, or `all` for every row that has an embedding, refused ones too, but none that was refused as
         too near an evaluation set (`eval_leak`) or taken down. A row that lacks a score which the method needs is none.
-    params: fields of the method's dataclass.
+    params: fields of the method's dataclass. `view` besides: the further encoder whose embeddings the method reads
+        instead of the pool's own; scores stay those of the pool's own.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
 
@@ -78,7 +79,10 @@ def select_from_pool(
     started = time.perf_counter()
     chosen_by, given = dict(params or {}), constraints or Constraints()
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
-    source = PoolCandidates(pool, candidates, target)
+    view = str(chosen_by.pop("view", "image"))
+    if view != "image" and isinstance(make(method, **chosen_by), OptiDelPatches):
+        raise UsageError("crops are chosen by the pool's own encoder; leave view out")
+    source = PoolCandidates(pool, candidates, target, view)
     picked = _picked(source, method, chosen_by, budget, seed, given)
     made = make(method, **chosen_by)
     nested = entry(method).nested_as(made) and given.nested()
@@ -87,6 +91,7 @@ def select_from_pool(
         "budget": str(budget),
         "seed": seed,
         "params": {name: _told(getattr(made, name)) for name in parameters(type(made))},
+        **({} if view == "image" else {"view": view}),
         **_kept_to(given, None if target is None else picked.target),
     }
     info = {
@@ -181,13 +186,22 @@ def _origin(pool: Pool, candidates: pl.DataFrame) -> dict[str, Any]:
     }
     return {
         "recipe_digest": digest(state["recipe"]),
-        "encoders": {view: state[view] for view in VIEWS if state.get(view)},
+        "encoders": {view: _without_device(bound) for view, bound in _encoders(state).items()},
         "sources": [
             {"id": name, "root": s["root"], "kind": s["kind"], "candidates": own.len(), "digest": _fingerprint(own)}
             for name, s in sorted(state["sources"].items())
             for own in [uids.get(name, pl.Series(dtype=pl.String))]
         ],
     }
+
+
+def _encoders(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{view: state[view] for view in VIEWS if state.get(view)}, **state.get("extra", {})}
+
+
+def _without_device(bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an encoder as a manifest tells it: what computed its rows is no part of the selection."""
+    return {key: value for key, value in bound.items() if key != "compute"}
 
 
 def _with_urls(parts: Iterator[pl.DataFrame], source: PoolCandidates, index: I64) -> Iterator[pl.DataFrame]:

@@ -34,7 +34,7 @@ SECOND = World(120, 2)
 
 @pytest.fixture(autouse=True)
 def no_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("curate.engine.prepare.decode", "curate.engine.binding.decode", "curate.stored.decode"):
+    for name in ("curate.engine.examine.decode", "curate.engine.binding.decode", "curate.stored.decode"):
         monkeypatch.setattr(name, lambda *_: pytest.fail("an image was read"))
     for name in ("grow.load_image_encoder", "binding.load_text_encoder"):
         monkeypatch.setattr(f"curate.engine.{name}", lambda *_: pytest.fail("an encoder was loaded"))
@@ -248,7 +248,7 @@ def test_pools_of_images_and_of_embeddings_stay_apart(tmp_path: Path, monkeypatc
 
 
 def test_captions_without_vectors_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.engine.binding.load_text_encoder", lambda name: ToyText())
+    monkeypatch.setattr("curate.engine.binding.load_text_encoder", lambda name, *_: ToyText())
     x, columns = World(40).vectors()[0], {"caption": [f"{i} red" for i in range(40)]}
     curate.grow(curate.Arrays(x, columns=columns), tmp_path / "pool", options=OPTIONS)
     pool = curate.Pool.open(tmp_path / "pool")
