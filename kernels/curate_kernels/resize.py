@@ -116,6 +116,12 @@ def resize_rgb(
     top, bottom = first_y[0], (first_y + count_y).max()
     lines = pixels.reshape(pixels.shape[0], 3 * pixels.shape[1])[top:bottom, 3 * left : 3 * right]
     result = out.reshape(rows, 3 * columns)
+    if y_first and weight_x.shape[1] == 1:  # one tap is all only where a line keeps its length
+        total = np.empty(lines.shape[1], dtype=np.int32)
+        for r in range(rows):
+            start = first_y[r] - top
+            _stack(lines[start : start + count_y[r]], weight_y[r], total, result[r])
+        return
     if y_first:
         wide, total = np.empty((rows, lines.shape[1]), dtype=np.uint8), np.empty(lines.shape[1], dtype=np.int32)
         for r in range(rows):
