@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curate.encoders.protocols import F32, U8, ImageEncoder
-from curate.images import decode
 
 F16 = NDArray[np.float16]
 
@@ -83,6 +82,8 @@ def _lowered(epsilon: float, x: F32) -> float:
 
 def reencoded(pixels: U8, least: int = 0) -> U8:
     """Return an image as a re-poster leaves it: scaled to .9 and saved as JPEG of quality 70. least: of `decode`"""
+    from curate.images import decode  # its kernels take half a second to import
+
     image = Image.fromarray(pixels)
     size = (max(1, round(image.width * 0.9)), max(1, round(image.height * 0.9)))
     stream = io.BytesIO()
