@@ -45,6 +45,18 @@ class ManifestError(CurateError, ValueError):
     exit_code = 3
 
 
+class SampleError(CurateError, ValueError):
+    """One sample of a manifest cannot be given. `reason` is what it is counted as: one of `SampleError.REASONS`."""
+
+    exit_code = 3
+    REASONS = ("missing", "changed", "undecodable", "too_many_pixels")
+
+    # One argument is enough, as torch makes a worker's exception anew from its message alone.
+    def __init__(self, message: str, reason: str = "missing") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class PoolError(CurateError, ValueError):
     """A pool is missing or damaged."""
 
@@ -86,6 +98,10 @@ class RemoteError(CurateError, OSError):
 
 class RemoteMissingError(RemoteError, FileNotFoundError):
     """There is nothing at a URL."""
+
+
+class RemoteShortError(RemoteError):
+    """A file ends before the bytes that were asked for."""
 
 
 class RemoteDeniedError(RemoteError, PermissionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curate.selection.arrays import select
-from curate.selection.budgets import Amount, Budget, parse_budget
+from curate.budgets import Amount, Budget, parse_budget
 from curate.selection.constraints import Constraints, Quota
 from curate.selection.pools import Selected, select_from_pool
 

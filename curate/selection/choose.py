@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.errors import UsageError
 from curate.selection.accept import Plan
-from curate.selection.budgets import Amount
+from curate.budgets import Amount
 from curate.selection.constraints import Limits
 from curate.selection.feasible import check_feasible, least_rows
 from curate.selection.feasible import take as take_ranked

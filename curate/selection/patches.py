@@ -20,7 +20,7 @@ from curate.errors import UsageError
 from curate.images import Pixels
 from curate.recipe import CleanTable
 from curate.scoring.crops import crop_information
-from curate.selection.budgets import Budget, parse_budget
+from curate.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.stored import PLACE, stored_pixels
