@@ -82,8 +82,8 @@ class Order:
         batches = -(-images.size // batch)
         if self.shuffle:
             return images[worker * batches // workers * batch : (worker + 1) * batches // workers * batch]
-        at = np.arange(images.size)
-        return images[at // batch % workers == worker]
+        mine: I64 = images[np.arange(images.size) // batch % workers == worker]
+        return mine
 
     def mixed(self, images: I64, epoch: int, part: int) -> I64:
         """Return images mixed within windows, if the order is shuffled. part: number of what they are a part of."""

@@ -68,12 +68,12 @@ def _codes(column: Any, name: str) -> tuple[np.ndarray[Any, Any], Any]:
     """Return (m,) int32 codes, -1 for null, and what they stand for, of a column of texts."""
     import pyarrow as pa
 
-    try:
-        whole = column.combine_chunks()
-        whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-        names = whole.dictionary.cast(pa.large_string())
-    except pa.ArrowException as error:
-        raise ManifestError(f"column {name!r} of the manifest must hold texts: {error}") from error
+    whole = column.combine_chunks()
+    kind = whole.type.value_type if pa.types.is_dictionary(whole.type) else whole.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise ManifestError(f"column {name!r} of the manifest must hold texts, and holds {kind}")
+    whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    names = whole.dictionary.cast(pa.large_string())
     return whole.indices.fill_null(_ABSENT).to_numpy(zero_copy_only=False), names
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.budgets import Budget
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate.selection.arrays import select_among
-from curate.budgets import Budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
