@@ -22,7 +22,7 @@ def image_bytes(seed: int) -> bytes:
 
 
 def tar_rows(folder: Path, n: int, shards: int = 3) -> list[dict[str, Any]]:
-    """Write n pictures in tars, and return a row for each, in the tars' order, with a caption for all but each third."""
+    """Write n pictures in tars, and return a row for each, in the tars' order; each third has no caption."""
     rows = []
     for shard, seeds in enumerate(np.array_split(np.arange(n), shards)):
         members = [(f"{seed:05d}.jpg", image_bytes(int(seed))) for seed in seeds]
@@ -60,7 +60,7 @@ def write_rows(out: Path, rows: list[dict[str, Any]], root: str | Path, **info: 
 
 
 def make_subset(folder: Path, n: int = 60, **columns: Any) -> Path:
-    """Write tars and a manifest of all their pictures, in random order; return its folder. columns: values of all rows."""
+    """Write tars and a manifest of their pictures in random order; return its folder. columns: values of all rows."""
     rows = [row | columns for row in tar_rows(folder / "shards", n)]
     order = np.random.default_rng(5).permutation(n)
     return write_rows(folder / "subset", [rows[i] for i in order], folder / "shards")

@@ -136,7 +136,7 @@ class SubsetLoader:
         """
         epoch, batches = position_of(state, self._settings())
         if isinstance(self.plan.sampler, InfoBatch):
-            self.plan.sampler.load_state_dict(state["sampler"])
+            self.plan.sampler.load_state_dict({name: value.numpy() for name, value in state["sampler"].items()})
         self.epoch, self._drawn, self._is_loaded = epoch, None, True
         self._place = _Place(self._streams, batches, state.get("turn", 0), state.get("streams"))
 

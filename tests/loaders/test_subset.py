@@ -43,7 +43,9 @@ def test_places_are_those_of_the_manifest(folder: Path) -> None:
     assert opened.numbers("weight").tolist() == [1.0] * 60
 
 
-def test_mapped_files_hold_the_same_and_are_made_once(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_files_hold_the_same_and_are_made_once(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subset, "_IN_MEMORY", 100)
     small = contents(Subset(folder))
     monkeypatch.setattr(subset, "_IN_MEMORY", 10)
@@ -143,7 +145,7 @@ def test_missing_and_damaged_parts_are_refused(tmp_path: Path) -> None:
     data = part.read_bytes()
     rewrite(folder, pl.col("weight"))
     pl.read_parquet(part).head(5).write_parquet(part)
-    with pytest.raises(ManifestError, match="5 rows, and manifest.json says 6"):
+    with pytest.raises(ManifestError, match=r"5 rows, and manifest\.json says 6"):
         Subset(folder)
     pl.read_parquet(part).drop("offset").write_parquet(part)
     part.write_bytes(data[:100])
