@@ -4,9 +4,11 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections import Counter
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -279,14 +281,18 @@ def test_what_workers_skip_is_counted_and_resuming_stays_exact(streaming: bool, 
     assert whole.skipped == {"missing": 10}
 
 
-def test_spawned_workers_share_counts_and_epoch(broken: Path) -> None:
+def test_pickled_datasets_share_counts_and_epoch(broken: Path) -> None:
+    """As a worker that is spawned gets one."""
     dataset = StreamingSubset(broken, on_error="skip", decode="tensor", transform=torch.Tensor.size)
+    copy = pickle.loads(ForkingPickler.dumps(dataset))
     dataset.set_epoch(5)
-    plain = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
-    rows = [item["row"] for item in plain]
+    rows = [item["row"] for item in copy]
     assert sorted(rows) == list(range(10))
     assert dataset.skipped == {"missing": 10}
     assert rows == [item["row"] for item in dataset]
+    mapped = SubsetDataset(broken, on_error="skip")
+    assert len(pickle.loads(ForkingPickler.dumps(mapped)).__getitems__(range(20))) == 10
+    assert mapped.skipped == {"missing": 10}
 
 
 def test_errors_of_workers_are_named(broken: Path) -> None:
