@@ -68,7 +68,9 @@ class CleanTable:
     label_loss: float = _key(0.05, "share of all good labels that the label gate may lose", 0, 0.5)
     min_precision: float = _key(0.5, "a gate refuses no more than keeps this share of its refusals truly bad", 0, 1)
     warmup: int = _key(1000, "captioned rows before the caption gate opens; earlier rows are held back", 64)
-    checkpoint_growth: float = _key(1.5, "everything is re-decided when the scored rows grew by this factor", 1.01)
+    checkpoint_growth: float = _key(
+        1.5, "everything is re-decided when the scored rows grew by this factor; beyond 100,000 by 2 or more", 1.01
+    )
     min_class: int = _key(20, "a class with fewer rows than this is never refused by label", 2)
     min_side: int = _key(32, "shortest side of an image in pixels; below it: too_small", 1)
     max_aspect: float = _key(8.0, "longest side over shortest side; above it: low_quality", 1)

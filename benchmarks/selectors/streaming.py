@@ -19,7 +19,8 @@ from curate_selectors.registry import make
 from curate_selectors.types import Candidates
 
 D = 512
-SHARE = 100  # one row in so many is chosen
+SHARE = 100  # one row in so many is chosen,
+SHARES = {"kcenter": 1000}  # but for some
 _BLOCK = 64  # rows made from one seed
 # infogrowth draws from gains that the engine has measured; the others read embeddings, or nothing.
 METHODS: dict[str, dict[str, Any]] = {
@@ -31,6 +32,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "ridge-leverage-online": {},
     "sieve-streaming": {},
     "clip-powered-online": {},
+    "semdedup": {},
+    "kcenter": {"parts": 10},
 }
 
 
@@ -76,7 +79,7 @@ class Run:
 
 
 def select(method: str, n: int, d: int) -> Run:
-    """Choose 1 % of n rows, in this process."""
+    """Choose 1 % of n rows, or as SHARES says, in this process."""
     rng = np.random.default_rng(0)
 
     def timed(n: int) -> float:
@@ -85,7 +88,7 @@ def select(method: str, n: int, d: int) -> Run:
         if method == "clip-powered-online":
             scores = {"align": rng.random(n, dtype=np.float32)}
         started = time.perf_counter()
-        make(method, **METHODS[method]).select(Candidates(n=n, x=x, scores=scores), n // SHARE, 0)
+        make(method, **METHODS[method]).select(Candidates(n=n, x=x, scores=scores), n // SHARES.get(method, SHARE), 0)
         return time.perf_counter() - started - x.seconds
 
     timed(1000)  # compiles

@@ -163,6 +163,42 @@ def tag(
 
 
 @app.command()
+def view(
+    pool: Annotated[str, typer.Argument(help="The pool.")],
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Look at a pool on a local page, and decide: keep, drop, relabel. Serves this machine only, until interrupted."""
+    from curate.view import serve
+
+    def ready(link: str) -> None:
+        typer.echo(link)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(link)
+
+    serve(pool, port=port, ready=ready)
+
+
+@app.command()
+def review(
+    pool: Annotated[str, typer.Argument(help="The pool.")],
+    decisions: Annotated[str, typer.Argument(help="A CSV, TSV, JSON lines or Parquet file: key, action, label.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write people's decisions to a pool: keep, drop, relabel or clear, one sample a row. What follows obeys them."""
+    from dataclasses import asdict
+
+    from curate.engine.review import review as decide
+    from curate.remote import place
+    from curate.sources.records import read_table
+
+    done = decide(pool, read_table(place(decisions)).rows())
+    answer(asdict(done), as_json, lambda d: [draw("reviewed", d)])
+
+
+@app.command()
 def replay(
     pool: Annotated[str, typer.Argument(help="The pool.")],
     order: Annotated[str, typer.Option(help="arrival: everything must come out the same. shuffle: another order.")] = (

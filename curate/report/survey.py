@@ -32,6 +32,7 @@ REASONS = {
     "near_duplicate": "All but the same as a sample that was kept.",
     "caption_mismatch": "Image and caption do not inform each other.",
     "label_noise": "The label does not fit the image.",
+    "reviewed": "A reviewer dropped it.",
     "warmup": "Held back until the caption model can be fitted.",
 }
 """Reasons of refusal in the order in which a sample meets them, each in words."""

@@ -12,8 +12,10 @@ from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
 from curate.selection.choose import among, choose
 from curate.selection.constraints import Constraints, limits_of, text_of
+from curate.selection.lazy import of_map
 from curate.selection.needs import fill, named, needs_of, score_name, score_of
 from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
+from curate_selectors.registry import entry, make
 from curate_selectors.types import Candidates, Selection
 
 
@@ -38,7 +40,8 @@ def select(
     """Choose a subset of plain arrays.
 
     Args:
-        x: (n, d) embeddings; rows are scaled to norm 1. None for methods that need none.
+        x: (n, d) embeddings; rows are scaled to norm 1. None for methods that need none. A memory map (`numpy.load`
+            with mmap_mode="r"), float16 too, is read by tiles where the method can: docs/methods.md says which.
         method: a name of `curate.methods()`; params are the fields of its dataclass.
         budget: int = count, float in (0, 1] = share, str as on the command line; bytes need sizes.
         text: (n, t) embeddings of captions. captions, labels, groups: n each, None where there is none.
@@ -57,7 +60,7 @@ def select(
         UsageError: the budget makes no sense, the constraints cannot be met, or something that is needed is missing.
         ValueError: an array has NaN or the wrong shape. UnknownSelectorError: no such method.
     """
-    rows = None if x is None else unit_rows(as_rows(x))
+    rows = None if x is None else _rows(x, method, params)
     given = {name: np.asarray(values, dtype=np.float32) for name, values in (scores or {}).items()}
     more = dict(columns or {})
     n = _length(rows, text, captions, labels, groups, sizes, *given.values(), *more.values())
@@ -77,6 +80,13 @@ def select(
     more |= {k: list(v) for k, v in (("label", labels), ("group", groups)) if v is not None and k not in more}
     stored = None if sizes is None else np.asarray(sizes, dtype=np.int64)
     return select_among(data, lacking, method, budget, stored, seed, params, constraints or Constraints(), more)
+
+
+def _rows(x: Any, method: str, params: dict[str, Any]) -> Any:
+    """Return the unit rows, unread where they are a memory map and the method reads by tiles."""
+    if isinstance(x, np.memmap) and x.ndim == 2 and entry(method).tiled_as(make(method, **params)):
+        return of_map(x)
+    return unit_rows(as_rows(x))
 
 
 def _length(*given: Any) -> int:

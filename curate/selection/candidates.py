@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.engine.changes import REVIEWED
 from curate.engine.guard import REASON as EVAL_LEAK
 from curate.errors import UsageError
 from curate.pool import VIEWS, Pool, table_schema
@@ -19,12 +20,16 @@ from curate.scores.registry import make_score
 from curate.scores.rows import Rows
 from curate.scores.table import SCORES
 from curate.selection.arrays import codes
+from curate.selection.lazy import of_pool
 from curate.selection.needs import fill, named, needs_of, score_name, score_of
 from curate_kernels.arrays import B1, F32
+from curate_selectors.registry import entry, make
 from curate_selectors.types import Candidates
 
 _GAINS = ("gain", "gain_arrival")  # a row that the online rule did not measure gained nothing
-_NEVER = (EVAL_LEAK, FORGOTTEN)  # no training on a test, nor on what was taken down
+# No training on a test, nor on what was taken down, or dropped by a reviewer.
+_NEVER = (EVAL_LEAK, FORGOTTEN, REVIEWED)
+_MOST = 0.5  # of the memory limit: embeddings that take less are read whole
 _FIELDS = ("embeddings", "text", "captions", "labels", "groups", "target")
 
 
@@ -96,7 +101,7 @@ class PoolCandidates:
         names = {name: i for i, name in enumerate(self.pool.state()["classes"])}
         data = Candidates(
             n=self.table.height,
-            x=self._unit("image") if "embeddings" in words else None,
+            x=self._unit("image", entry(method).tiled_as(make(method, **params))) if "embeddings" in words else None,
             text=self._unit("text") if "text" in words else None,
             target=None if aim is None else aim.image,
             target_label=None if aim is None else aim.label,
@@ -115,7 +120,12 @@ class PoolCandidates:
         column = {"text": "caption", "captions": "caption", "labels": "label", "groups": "group"}[word]
         return self.table[column].null_count() < self.table.height
 
-    def _unit(self, view: Any) -> F32:
+    def _unit(self, view: Any, tiled: bool = False) -> Any:
+        """Return the unit rows of a view; unread where tiles will do, and they take most of limits.memory_gb."""
+        d = self.pool.dataset.schema.field(view).type.list_size
+        if tiled and 4e-9 * self.table.height * d > _MOST * self.pool.state()["recipe"]["limits"]["memory_gb"]:
+            arrived = self.pool.frame(["row"])["row"].to_numpy()  # ordinals are places in it
+            return of_pool(self.pool, view, np.searchsorted(arrived, self.table["row"].to_numpy()))
         x = self.pool.embeddings(view, where=self.where, order=self.order)
         norm = np.linalg.norm(x, axis=1, keepdims=True)
         x /= np.where(norm > 0, norm, 1)  # float16 left them 1e-4 off

@@ -201,6 +201,29 @@ def check_refusals(make: Make, entry: Entry) -> None:
             _same(chosen, usual, "NaN and infinity are refused unless they are not read")
 
 
+class _Sliced:
+    """Rows of float16 that can only be sliced."""
+
+    ndim = 2
+
+    def __init__(self, x: F32) -> None:
+        self._x, self.shape = x.astype(np.float16), x.shape
+
+    def __getitem__(self, at: slice) -> Any:
+        _require(isinstance(at, slice), "a method that reads by tiles takes slices of the embeddings only")
+        return self._x[at].copy()
+
+
+def check_tiles(make: Make, entry: Entry) -> None:
+    """Where entry or method says that it reads by tiles, rows that can only be sliced give the same picks."""
+    if not entry.tiled_as(make()):
+        return
+    x = _rows(700, seed=6).astype(np.float16).astype(np.float32)
+    data = _data(make, entry, x)
+    sliced: Any = _Sliced(x)
+    _same(make().select(replace(data, x=sliced), 90, 1), make().select(data, 90, 1), "slices give the same picks")
+
+
 def _spoilt(data: Candidates, value: float) -> Iterator[Candidates]:
     """Yield the candidates with one array spoilt at a time."""
     for name in ("x", "text", "target"):
@@ -248,4 +271,4 @@ def check_memory(make: Make, entry: Entry) -> None:
 def subset_checks() -> Iterator[Check]:
     """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
     yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
-    yield from (check_draws, check_refusals, check_threads, check_memory)
+    yield from (check_draws, check_refusals, check_tiles, check_threads, check_memory)

@@ -19,8 +19,9 @@ class Entry:
         the default; `a?` is read where it is at hand, and rows that lack it stay candidates
     nested: with the same seed a smaller selection is a prefix of a larger one, weights and all
     draws: rows are taken by chance, and their probabilities are told
+    tiled: embeddings are only ever sliced, so they need not fit memory
 
-    Where either depends on parameters, the class has a property of the same name and the entry says what holds with
+    Where one depends on parameters, the class has a property of the same name and the entry says what holds with
     the defaults.
     """
 
@@ -31,6 +32,7 @@ class Entry:
     summary: str
     nested: bool = True
     draws: bool = False
+    tiled: bool = False
 
     def nested_as(self, made: Any) -> bool:
         """Tell whether a method made with its parameters is nested."""
@@ -39,3 +41,7 @@ class Entry:
     def draws_as(self, made: Any) -> bool:
         """Tell whether a method made with its parameters draws."""
         return bool(getattr(made, "draws", self.draws))
+
+    def tiled_as(self, made: Any) -> bool:
+        """Tell whether a method made with its parameters reads embeddings by slices only."""
+        return bool(getattr(made, "tiled", self.tiled))

@@ -7,6 +7,7 @@ A package names its methods in the entry point group `curate.selectors`: the nam
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import re
 from dataclasses import MISSING, Field, fields
@@ -159,10 +160,12 @@ def _described(name: str, row: Entry) -> list[str]:
         ("pool",): "Chooses from a pool only. ",
     }.get(row.kind, "")
     nested = "" if row.kind == ("stream",) else "Nested. " if row.nested else "Not nested. "
-    drawn = "Draws at random. " if row.draws else ""
+    drawn = ("Draws at random. " if row.draws else "") + ("Reads by tiles. " if row.tiled else "")
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
     lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}{drawn}Needs {needs}. {row.paper}."]
-    return [*lines, "", f"Parameters: {', '.join(given) or 'none'}.", "", told]
+    chooses = inspect.getdoc(kind.select) if hasattr(kind, "select") else ""
+    lines += ["", f"Parameters: {', '.join(given) or 'none'}.", "", told]
+    return [*lines, "", chooses] if chooses else lines
 
 
 if __name__ == "__main__":

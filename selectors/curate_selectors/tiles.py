@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from curate_kernels.arrays import F32
+from curate_kernels.arrays import F32, I64
 from curate_selectors.errors import SelectorError
 from curate_selectors.types import Candidates
 
@@ -30,6 +30,20 @@ def sample_tile(data: Candidates, method: str, size: int) -> F32:
     """
     check_shape(data, method)
     return _finite(data, slice(0, data.n, max(-(-data.n // size), 1)))
+
+
+def gathered(data: Candidates, method: str, rows: I64) -> F32:
+    """Return the embeddings of these rows, ascending, as one (m, d) float32 array: read in one pass over the tiles.
+
+    Raises as `row_tiles` does.
+    """
+    check_shape(data, method)
+    assert data.x is not None
+    out = np.empty((rows.size, data.x.shape[1]), dtype=np.float32)
+    for start in np.unique(rows // TILE) * TILE:
+        low, high = np.searchsorted(rows, (start, start + TILE))
+        out[low:high] = _finite(data, slice(int(start), int(start) + TILE))[rows[low:high] - start]
+    return out
 
 
 def check_shape(data: Candidates, method: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -230,3 +231,14 @@ def test_label_scores_of_a_run_that_died_after_a_checkpoint_are_those_of_one_tha
     straight, resumed = (curate.Pool.open(tmp_path / name).frame(columns) for name in ("straight", "resumed"))
     assert resumed.equals(straight)
     assert straight["s1_label_arrival"].is_not_null().sum() > 50
+
+
+def test_beyond_100_000_pairs_a_checkpoint_comes_at_every_doubling() -> None:
+    def due(pairs: int, last: int) -> bool:
+        done = SimpleNamespace(pairs=last, labels=0) if last else None
+        state = SimpleNamespace(pairs=pairs, labels=0, checkpoint=done)
+        recipe = SimpleNamespace(clean=SimpleNamespace(warmup=1000, checkpoint_growth=1.5))
+        return checkpoint.is_due(SimpleNamespace(recipe=recipe, state=state))  # type: ignore[arg-type]
+
+    assert [due(999, 0), due(1000, 0), due(134_999, 90_000), due(135_000, 90_000)] == [False, True, False, True]
+    assert [due(150_000, 100_000), due(199_999, 100_000), due(200_000, 100_000)] == [False, False, True]

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import curate
+from curate.selection import Constraints
 from curate_kernels.arrays import unit_rows
 from curate_selectors.coverage.cut import GraphCut, likeness
 from curate_selectors.coverage.facility import FacilityLocation
@@ -230,6 +232,21 @@ def test_kcenter_in_parts_reads_a_memory_map_of_float16_one_part_at_a_time(tmp_p
     assert chosen.index.tolist() == KCenter(parts=20).select(of(x.astype(np.float32)), 20, 0).index.tolist()
     with pytest.raises(SelectorError, match="parts"):
         KCenter(parts=0)
+
+
+@pytest.mark.parametrize(("method", "params"), [("semdedup", {}), ("kcenter", {"parts": 4}), ("density-online", {})])
+def test_a_memory_map_is_read_by_tiles_and_chosen_from_as_an_array_is(
+    method: str, params: dict[str, int], tmp_path: Path
+) -> None:
+    x = (3 * rows(300, 16)).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    mapped = curate.select(np.load(tmp_path / "x.npy", mmap_mode="r"), method=method, budget=30, **params)
+    assert mapped.index.tolist() == curate.select(x, method=method, budget=30, **params).index.tolist()
+    some = Constraints(drop=list(range(100)))
+    few = curate.select(
+        np.load(tmp_path / "x.npy", mmap_mode="r"), method=method, budget=30, constraints=some, **params
+    )
+    assert few.index.tolist() == (curate.select(x, method=method, budget=30, constraints=some, **params).index.tolist())
 
 
 # --- herding

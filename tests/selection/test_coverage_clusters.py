@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from curate_kernels.arrays import unit_rows
+from curate_selectors.coverage import semdedup
 from curate_selectors.coverage.clusters import assign, lloyd, spherical_centres
 from curate_selectors.coverage.hierarchical import Hierarchical, spread_centres
 from curate_selectors.coverage.prototypes import Prototypes
@@ -105,6 +106,33 @@ def test_similarity_before_over_tiles_and_cut_clusters() -> None:
     long = np.tile(x, (6, 1))  # 9,000 rows of one cluster: cut, yet copies meet
     sim = similarity_before(long, np.zeros(9000, dtype=np.int64), np.tile(far, 6), True)
     assert (sim > 0.999).sum() >= 7000
+
+
+class Sliced:
+    """Rows that can only be sliced; the largest slice taken is remembered."""
+
+    ndim = 2
+
+    def __init__(self, x: np.ndarray) -> None:
+        self._x, self.shape, self.largest = x, x.shape, 0
+
+    def __getitem__(self, at: slice) -> np.ndarray:
+        assert isinstance(at, slice)
+        self.largest = max(self.largest, len(range(*at.indices(self.shape[0]))))
+        return self._x[at].copy()
+
+
+def test_semdedup_in_parts_of_clusters_chooses_what_it_does_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = unit_rows(np.random.default_rng(4).normal(size=(9000, 8)).astype(np.float32))
+    x[4000:4100] = x[:100]
+    whole = SemDeDup(clusters=12).select(of(x), 9000, 1)
+    monkeypatch.setattr(semdedup, "_PART_BYTES", 4 * 8 * 1500)
+    sliced = Sliced(x)
+    parts = SemDeDup(clusters=12).select(Candidates(n=9000, x=sliced), 9000, 1)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(parts.index, whole.index)
+    np.testing.assert_allclose(parts.gain, whole.gain, atol=1e-6)
+    assert sliced.largest <= 4096
+    assert set(whole.index[-100:].tolist()) <= {*range(100), *range(4000, 4100)}
 
 
 def test_d4_removes_copies_first_and_then_the_typical() -> None:

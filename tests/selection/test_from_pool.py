@@ -77,6 +77,19 @@ def test_a_score_that_the_pool_lacks_is_computed_and_nothing_is_stored(pool: cur
     assert curate.Pool.open(pool.path).version == version
 
 
+def test_embeddings_beyond_the_memory_limit_are_read_by_tiles(
+    pool: curate.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = [("semdedup", {"clusters": 3}), ("kcenter", {"parts": 3}), ("density", {"hashes": 8})]
+    whole = [chosen(pool, tmp_path / "m", method=m, params=p, budget=20) for m, p in ways]
+    monkeypatch.setattr("curate.selection.candidates._MOST", 0.0)
+    monkeypatch.setattr(curate.Pool, "embeddings", None)
+    tiled = [chosen(pool, tmp_path / "m", method=m, params=p, budget=20) for m, p in ways]
+    assert all(one["uid"].equals(other["uid"]) for one, other in zip(whole, tiled, strict=True))
+    with pytest.raises(TypeError):  # what needs them whole reads them whole
+        chosen(pool, tmp_path / "m", method="kcenter", budget=20)
+
+
 def test_a_stored_score_is_read(pool: curate.Pool, tmp_path: Path) -> None:
     import shutil
 

@@ -65,7 +65,10 @@ class StratifiedRandom:
     by: str = "labels"
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; probability is the mean share of the class, where several claim the last rows. O(n)."""
+        """Return `count` rows; probability is the mean share of the class, where several claim the last rows.
+
+        Memory O(n).
+        """
         check_count(data, count)
         group = groups_of(data, self.by, "stratified-random") + 1
         return _shared(group, ranked(data, group, "", "stratified-random", seed), Shares(power=1.0), count)

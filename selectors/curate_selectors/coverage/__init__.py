@@ -48,6 +48,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings",),
         "Abbas et al. 2023, arXiv:2303.09540",
         "Near duplicates inside k-means clusters go first.",
+        tiled=True,
     ),
     "d4": Entry(
         "curate_selectors.coverage.semdedup:D4",

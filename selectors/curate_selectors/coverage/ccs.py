@@ -36,7 +36,10 @@ class Ccs:
             raise SelectorError(f"hardest is {self.hardest}, strata {self.strata}; [0, 1) and at least 1 are needed")
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; gain is minus the difficulty; probability that of a draw in strata of that size."""
+        """Return `count` rows; gain is minus the difficulty; probability that of a draw in strata of that size.
+
+        Memory O(n).
+        """
         check_count(data, count)
         hard = difficulty(data, self.score, "ccs", seed)
         easy_first = np.argsort(hard, kind="stable")

@@ -30,11 +30,16 @@ def spherical_centres(x: F32, clusters: int, rounds: int, rng: np.random.Generat
     They read at most 64 rows a cluster. A centre that no row is nearest to moves to the row that is farthest from its
     own.
     """
-    n = x.shape[0]
-    clusters = min(clusters, n)
-    if n > clusters * _PER_CENTRE:
-        x = x[np.sort(rng.choice(n, clusters * _PER_CENTRE, replace=False))]
+    clusters = min(clusters, x.shape[0])
+    if x.shape[0] > clusters * _PER_CENTRE:
+        x = x[training_rows(x.shape[0], clusters, rng)]
     return lloyd(x, x[_first_rows(x, clusters, rng)], rounds)
+
+
+def training_rows(n: int, clusters: int, rng: np.random.Generator) -> I64:
+    """Return which of n rows so many centres are trained on, ascending: 64 a cluster, or all where there are fewer."""
+    most = clusters * _PER_CENTRE
+    return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
 
 
 def _first_rows(x: F32, clusters: int, rng: np.random.Generator) -> I64:

@@ -49,6 +49,11 @@ class KCenter:
         """Whether a smaller selection is a prefix of a larger one."""
         return self.parts == 1
 
+    @property
+    def tiled(self) -> bool:
+        """Whether one part is read at a time."""
+        return self.parts > 1
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` centres in order; gain is the distance to the nearest earlier one.
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64, unit_rows
 from curate_kernels.codes import add_rows
-from curate_selectors.coverage.clusters import assign, spherical_centres
+from curate_selectors.coverage.clusters import assign, spherical_centres, training_rows
 from curate_selectors.inputs import need_labels, need_rows, need_score
+from curate_selectors.tiles import TILE, check_shape, gathered, row_tiles
 from curate_selectors.types import Candidates
 
 ROUNDS = 20
@@ -19,6 +20,19 @@ def clusters_of(x: F32, clusters: int, seed: int) -> tuple[I64, F32]:
     wanted = clusters or max(1, int(np.sqrt(x.shape[0])))
     at, sim = assign(x, spherical_centres(x, wanted, ROUNDS, np.random.default_rng(seed)))
     return at, np.maximum(1 - sim, 0)
+
+
+def clusters_in_tiles(data: Candidates, method: str, clusters: int, seed: int) -> tuple[I64, F32]:
+    """Return what `clusters_of` does of embeddings that can only be sliced; memory O(n) and the rows of training."""
+    check_shape(data, method)
+    wanted = min(clusters or max(1, int(np.sqrt(data.n))), data.n)
+    rng = np.random.default_rng(seed)
+    centre = spherical_centres(gathered(data, method, training_rows(data.n, wanted, rng)), wanted, ROUNDS, rng)
+    at, far = np.empty(data.n, dtype=np.int64), np.empty(data.n, dtype=np.float32)
+    for start, rows in row_tiles(data, method):
+        at[start : start + TILE], sim = assign(rows, centre)
+        far[start : start + TILE] = np.maximum(1 - sim, 0)
+    return at, far
 
 
 def classes_of(data: Candidates, x: F32, method: str, seed: int) -> tuple[I64, F32]:

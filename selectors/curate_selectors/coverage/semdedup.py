@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate_kernels.arrays import F32, I64
-from curate_selectors.coverage.rank import clusters_of
+from curate_selectors.coverage.rank import clusters_in_tiles, clusters_of
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, in_order, need_rows
+from curate_selectors.tiles import gathered
 from curate_selectors.types import Candidates, Selection
 
 _TILE = 512
 _LONGEST = 16  # times the mean size of a cluster: longer ones are cut
+_PART_BYTES = 1 << 32  # float32 rows in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class SemDeDup:
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows, those first that duplicate least; gain is 1 - cosine to the nearest row before.
 
-        Time O(n clusters d + n² d / clusters), memory O(n + clusters d) and a cluster's rows.
+        Time O(n clusters d + n² d / clusters). The embeddings need only be sliced: memory O(n), 64 rows a cluster to
+        train centres, and the rows of as many clusters as fit 4 GiB, read once for each such part.
         """
         check_count(data, count)
-        x = need_rows(data, "semdedup")
-        sim = similarity_before(x, *clusters_of(x, self.clusters, seed), self.keep == "far")
+        sim = similarity_in_parts(data, *clusters_in_tiles(data, "semdedup", self.clusters, seed), self.keep == "far")
         index = np.argsort(sim, kind="stable")[:count]
         return in_order(index, 1 - sim[index])
 
@@ -79,16 +81,32 @@ class D4:
         return in_order(index, gain)
 
 
-def similarity_before(x: F32, cluster: I64, far: F32, far_first: bool) -> F32:
+def similarity_in_parts(data: Candidates, cluster: I64, far: F32, far_first: bool) -> F32:
+    """Return what `similarity_before` does, (n,), with the rows of some whole clusters in memory at a time."""
+    if isinstance(data.x, np.ndarray) and not isinstance(data.x, np.memmap) and data.x.dtype == np.float32:
+        return similarity_before(data.x, cluster, far, far_first)
+    assert data.x is not None
+    most = max(_PART_BYTES // (4 * data.x.shape[1]), 1)
+    sizes = np.bincount(cluster) if data.n else np.zeros(0, dtype=np.int64)
+    part = np.cumsum(sizes) // most  # of each cluster; none is cut, so a part may hold one cluster's rows more
+    sim = np.empty(data.n, dtype=np.float32)
+    longest = _longest(data.n, int(np.count_nonzero(sizes)))
+    for number in np.unique(part[cluster]):
+        rows = np.flatnonzero(part[cluster] == number)
+        sim[rows] = similarity_before(gathered(data, "semdedup", rows), cluster[rows], far[rows], far_first, longest)
+    return sim
+
+
+def similarity_before(x: F32, cluster: I64, far: F32, far_first: bool, longest: int = 0) -> F32:
     """Return each row's cosine to the most similar row before it in its cluster, (n,) float32; -1 for the first.
 
     cluster: (n,) int64; far: (n,) distance to the cluster's centre, by which rows come, the farthest first or last
-    Clusters over 16 times the mean (4,096 rows at least) are cut: duplicates lie equally far from the centre.
+    longest: clusters of more rows are cut, as duplicates lie equally far from the centre; 0: 16 times the mean, or 4096
     """
     n = x.shape[0]
     order = np.lexsort((-far if far_first else far, cluster))
     starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
-    longest = max(4096, _LONGEST * n // max(starts.size, 1))
+    longest = longest or _longest(n, starts.size)
     sim = np.full(n, -1.0, dtype=np.float32)
     not_before = np.triu(np.ones((_TILE, _TILE), dtype=np.bool_))
     for start, stop in zip(starts, np.append(starts, n)[1:], strict=True):
@@ -101,3 +119,7 @@ def similarity_before(x: F32, cluster: I64, far: F32, far_first: bool) -> F32:
                 product[:, low:][not_before[: tile.shape[0], : tile.shape[0]]] = -1.0
                 sim[rows[low : low + _TILE]] = np.maximum(product.max(axis=1), -1.0)
     return sim
+
+
+def _longest(n: int, clusters: int) -> int:
+    return max(4096, _LONGEST * n // max(clusters, 1))

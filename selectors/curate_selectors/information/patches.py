@@ -28,8 +28,9 @@ class OptiDelPatches:
     Hardness is `s1`, the bits of a crop's embedding given its whole image's, fitted on the crops of other images. A
     crop needs the quality that the pool's recipe asks of an image, and pvi ≥ threshold; if that leaves too few, the
     others follow by pvi, highest first. A manifest has one row for each crop, and no pixel is copied. The images are
-    read and encoded again, so it is the slowest method by far. Byte budgets, and constraints but rows to drop, are
-    refused: what they would promise of images does not hold for crops.
+    read and encoded again, so it is the slowest method by far; memory as `optidel`, and the embeddings of the crops.
+    Byte budgets, and constraints but rows to drop, are refused: what they would promise of images does not hold for
+    crops.
 
     images: images that `optidel` chooses for each tile, all of which are read
     view, epochs: as in `optidel`; threshold: least pvi of an image and of a crop, bits

@@ -25,6 +25,7 @@ METHODS: dict[str, Entry] = {
         ("embeddings", "score:align"),
         "after Yang et al., ICLR 2025, arXiv:2410.11215",
         "The same in one pass, against a sample of the rows.",
+        tiled=True,
     ),
     "negclip": Entry(
         "curate_selectors.pairs.scores:NegClip",

@@ -12,6 +12,7 @@ METHODS: dict[str, Entry] = {
         "Sachdeva et al., 2024, arXiv:2402.09668; Coleman & Shrivastava, WWW 2020, arXiv:1912.02283",
         "Sampling in inverse proportion to the density: even coverage of what there is.",
         draws=True,
+        tiled=True,
     ),
     "ask": Entry(
         "curate_selectors.quality.ask:Ask",
@@ -27,6 +28,7 @@ METHODS: dict[str, Entry] = {
         "Xie et al., NeurIPS 2023, arXiv:2302.03169",
         "Importance resampling towards a target set.",
         draws=True,
+        tiled=True,
     ),
     "metaclip": Entry(
         "curate_selectors.quality.metaclip:MetaClip",

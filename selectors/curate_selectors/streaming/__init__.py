@@ -21,6 +21,14 @@ METHODS: dict[str, Entry] = {
         "As published: sampling by the gain that each sample had when it arrived.",
         draws=True,
     ),
+    "infogrowth-labelled": Entry(
+        "curate_selectors.infogrowth:InfoGrowthLabelled",
+        ("subset",),
+        ("embeddings", "labels"),
+        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
+        "As published for labelled images: 1 - the share of the own class among the neighbours is added.",
+        draws=True,
+    ),
     "sieve-streaming": Entry(
         "curate_selectors.streaming.sieve:SieveStreaming",
         ("subset",),
@@ -29,6 +37,7 @@ METHODS: dict[str, Entry] = {
         "Facility location in one pass: 1/2 - ε of the best value at least, whatever the order.",
         nested=False,
         draws=True,
+        tiled=True,
     ),
     "reservoir": Entry(
         "curate_selectors.streaming.reservoir:UniformReservoir",
@@ -45,6 +54,7 @@ METHODS: dict[str, Entry] = {
         "Coleman & Shrivastava, WWW 2020, arXiv:1912.02283; Sachdeva et al., 2024, arXiv:2402.09668",
         "Inverse-propensity sampling by sketched density, in one pass.",
         draws=True,
+        tiled=True,
     ),
     "ridge-leverage-online": Entry(
         "curate_selectors.streaming.leverage:RidgeLeverageOnline",
@@ -53,5 +63,6 @@ METHODS: dict[str, Entry] = {
         "Cohen, Musco & Pachocki, APPROX 2016, arXiv:1604.05448",
         "Sampling by how little the rows before span a row's direction, in one pass.",
         draws=True,
+        tiled=True,
     ),
 }
