@@ -46,7 +46,7 @@ def read_items(
 
 def _reads(items: Items, images: I64, window: int, start: int, threaded: bool) -> Iterator[_Read]:
     """Yield the bytes of images from position `start` on."""
-    is_far = start < images.size and items.is_remote(int(images[start]))
+    is_far = start < images.size and items.is_far(int(images[start]))
     size = window if is_far else _PIECE
     bounds = [max(start, a) for a in range(start // size * size, images.size, size)] + [images.size]
 

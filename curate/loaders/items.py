@@ -75,9 +75,9 @@ class Items:
         """Return the rows of an item: 1, or the crops of a tile."""
         return 1 if self._tiles is None else self.subset.tile
 
-    def is_remote(self, row: int) -> bool:
-        """Tell whether a row's image lies behind a URL."""
-        return self._store.is_remote(int(self.subset.file[row]))
+    def is_far(self, row: int) -> bool:
+        """Tell whether a row is read best together with its neighbours."""
+        return self._store.is_far(row)
 
     def read(self, rows: Sequence[int]) -> list[Bytes]:
         """Return the stored bytes of the items that begin at these rows: `step` answers for each."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.errors import ManifestError, RemoteMissingError, RemoteShortError, SampleError
+from curate.errors import ManifestError, RemoteError, RemoteMissingError, RemoteShortError, SampleError
 from curate.loaders.subset import Subset
 from curate.ranges import ahead
 from curate.remote import Place, Remote, is_url, place
@@ -49,8 +49,8 @@ class Store:
     def __init__(self, subset: Subset) -> None:
         self._subset = subset
         self._open: OrderedDict[int, _File] = OrderedDict()
-        # Rows of a table have no bytes of their own to seek to.
-        self._by_row = "rows" in subset.info["required_features"]
+        # Images in a table have no bytes to seek to: `curate.stored` knows how to read them.
+        self._in_tables = "rows" in subset.info["required_features"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"subset": self._subset}
@@ -65,8 +65,6 @@ class Store:
         denies access: that says nothing about an image.
         """
         subset = self._subset
-        if self._by_row:
-            return [self._stored(row) for row in rows]
         index = np.asarray(rows, dtype=np.int64)
         file, offset, size = subset.file[index], subset.offset[index], subset.size[index]
         answers: list[Bytes] = [SampleError("the manifest does not say where its image is stored")] * len(index)
@@ -75,7 +73,9 @@ class Store:
             wanted = _Wanted(at, int(file[at]), int(offset[at]), int(size[at]))
             if wanted.file < 0:
                 continue
-            if self.is_remote(wanted.file):
+            if self._in_tables:
+                answers[at] = self._stored(int(index[at]))
+            elif self._is_remote(wanted.file):
                 distant.append(wanted)
             else:
                 answers[at] = self._near(wanted)
@@ -83,8 +83,11 @@ class Store:
             answers[wanted.answer] = found
         return answers
 
-    def is_remote(self, file: int) -> bool:
-        """Tell whether a file lies behind a URL."""
+    def is_far(self, row: int) -> bool:
+        """Tell whether a row is read best together with its neighbours: from behind a URL, or from a table."""
+        return self._in_tables or self._is_remote(int(self._subset.file[row]))
+
+    def _is_remote(self, file: int) -> bool:
         if file < 0 or file in self._open:
             return False
         source, path = self._subset.location(file)
@@ -122,6 +125,12 @@ class Store:
         columns = {name: self._subset.values(name, [row])[0] for name in PLACE}
         try:
             return read_stored(columns, self._subset.roots)
+        except RemoteShortError as error:
+            return SampleError(str(error), "changed")
+        except RemoteError as error:
+            if isinstance(error, RemoteMissingError):
+                return SampleError(str(error))
+            raise
         except (OSError, ValueError) as error:
             return SampleError(f"{columns['path']}: {getattr(error, 'strerror', None) or error}")
 

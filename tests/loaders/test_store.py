@@ -11,7 +11,7 @@ from pictures import write_folder
 from stores import upload, web_server
 from subsets import image_bytes, make_subset, seeds_of, tar_rows, write_rows
 
-from curate import patience
+from curate import manifest, patience, stored
 from curate.errors import ManifestError, RemoteDeniedError, SampleError
 from curate.loaders import Subset, iterate, store
 from curate.loaders.store import Store
@@ -163,3 +163,29 @@ def test_manifest_in_an_object_store_is_opened(bucket: str, tmp_path: Path) -> N
     folder = make_subset(tmp_path, 12)
     upload(tmp_path / "subset", f"{bucket}/m")
     assert [i["uid"] for i in iterate(f"{bucket}/m", decode="raw")] == [i["uid"] for i in iterate(folder, decode="raw")]
+
+
+def test_images_in_tables_are_read_as_pools_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tar_rows(tmp_path, 12)
+    folder = write_rows(tmp_path / "m", rows[::-1], tmp_path, required_features=["rows"])
+    monkeypatch.setattr(manifest, "FEATURES", frozenset({"rows"}))
+    asked = []
+
+    def read(row: dict[str, Any], roots: dict[str, str]) -> bytes:
+        asked.append((row["path"], row["offset"]))
+        if row["path"] == "00001.tar":
+            raise FileNotFoundError(None, "no table")
+        return stored.read_stored(row, roots)
+
+    monkeypatch.setattr(store, "read_stored", read)
+    opened = Subset(folder)
+    answers = Store(opened).read(range(12))
+    assert asked == sorted(asked, key=lambda place: (-int(place[0][:5]), place[1]))  # in the order of each table
+    for row, answer in enumerate(answers):
+        if 4 <= row < 8:
+            assert isinstance(answer, SampleError)
+        else:
+            assert answer == expected(opened, [row])[0]
+    monkeypatch.setattr(store, "read_stored", stored.read_stored)
+    found = [item["row"] for item in iterate(folder, decode="raw", window=5, block=2)]
+    assert sorted(found) == list(range(12))
