@@ -183,6 +183,8 @@ class Subset:
             for table in part.tables(names, left, coded):
                 left -= len(table)
                 yield table
+        if left:
+            raise ManifestError(f"a part of the manifest is damaged: {left} rows of {', '.join(names)} are missing")
         if self.n == 0:
             yield self._parts[0].empty(names)
 

@@ -1,5 +1,6 @@
 """A manifest is opened compactly, the same from memory and from mapped files, and hostile ones are refused by name."""
 
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from subsets import make_subset, tar_rows, write_rows
 
 from curate import manifest
-from curate.errors import ManifestError, UsageError
+from curate.errors import CurateError, ManifestError, UsageError
 from curate.loaders import Subset, iterate, places, shelf, subset
 from curate.manifest import read_manifest
 
@@ -176,3 +179,24 @@ def test_empty_manifest_gives_no_items(tmp_path: Path) -> None:
     assert list(iterate(folder)) == []
     assert Subset(folder).by_place.tolist() == []
     assert np.asarray(Subset(folder).file).shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one part of a manifest, not compressed, so that damage reaches the values; as it was in a file beside it."""
+    folder = tmp_path_factory.mktemp("plain")
+    part = next(write_rows(folder / "m", tar_rows(folder, 6), folder).glob("*.parquet"))
+    pl.read_parquet(part).write_parquet(part, compression="uncompressed")
+    (part.parent / "whole").write_bytes(part.read_bytes())
+    return part
+
+
+@given(places=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(1, 255)), min_size=1, max_size=4))
+def test_damage_is_named_or_does_not_matter(places: list[tuple[float, int]], plain: Path) -> None:
+    data = bytearray((plain.parent / "whole").read_bytes())
+    for where, value in places:
+        data[int(where * len(data))] ^= value
+    plain.write_bytes(data)
+    with contextlib.suppress(CurateError):
+        for _ in iterate(plain.parent, decode="raw", on_error="skip", threads=0):
+            pass
