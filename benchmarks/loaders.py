@@ -3,9 +3,9 @@
     python -m benchmarks.loaders SHARDS [--rows 10000000] [--folder F]
 
 SHARDS: a folder of WebDataset tars with .jpg and .txt members. A subset is 5 % of all images, drawn at random;
-webdataset reads the whole stream and filters by key. `decoded` adds PIL's decoding to both sides. The second part writes
-a synthetic manifest of --rows rows (70 bytes each on disk; deleted afterwards), and opens it in processes of its own,
-first with nothing in the cache folder. --rows 0 leaves it out. Needs `pip install webdataset`.
+webdataset reads the whole stream and filters by key. `decoded` adds PIL's decoding to both sides. The second part
+writes a synthetic manifest of --rows rows (70 bytes each on disk; deleted afterwards) and opens it in processes of
+their own, first with nothing in the cache folder. --rows 0 leaves it out. Needs `pip install webdataset`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,28 @@ from curate.sources import open_sources
 PART = 1_000_000
 SHARD_ROWS = 10_000
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
 import numpy, pyarrow.parquet
 from curate.loaders import Subset
-started = time.perf_counter()
-subset = Subset(sys.argv[1])
-total = len(subset) + int(subset.file[-1]) + int(subset.offset[-1]) + int(subset.size[-1])
-opened = time.perf_counter() - started
-order = subset.by_place[0]
-sorted_after = time.perf_counter() - started - opened
-caption = subset.values("caption", [0, len(subset) - 1])
-captions_after = time.perf_counter() - started - opened - sorted_after
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-print(json.dumps([opened, sorted_after, captions_after, peak]))
+
+def peak():
+    return next(int(line.split()[1]) / 1e6 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+def measured(work):
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - processor, peak()
+
+def opened():
+    global subset
+    subset = Subset(sys.argv[1])
+    return len(subset) + subset.file[-1] + subset.offset[-1] + subset.size[-1]
+
+print(json.dumps([
+    measured(opened),
+    measured(lambda: subset.by_place[0]),
+    measured(lambda: subset.values("caption", [0, len(subset) - 1])),
+]))
 """
 
 
@@ -153,9 +162,9 @@ def open_large(rows: int, folder: Path) -> None:
         environment = os.environ | {"CURATE_CACHE": str(folder / "cache")}
         done = subprocess.run([sys.executable, "-c", OPEN, folder / "large"], env=environment, capture_output=True,
                               text=True, check=True)  # fmt: skip
-        opened, ordered, captions, peak = json.loads(done.stdout)
-        print(f"opened {name}: {opened:.2f} s; sorted by place {ordered:.2f} s; captions {captions:.2f} s; "
-              f"peak of all three {peak:.2f} GB")  # fmt: skip
+        for what, (wall, processor, peak) in zip(("opened", "sorted by place", "captions"), json.loads(done.stdout),
+                                                  strict=True):  # fmt: skip
+            print(f"{what}, {name}: {wall:.2f} s, {processor:.2f} s of processors; at most {peak:.2f} GB")
 
 
 def main() -> None:

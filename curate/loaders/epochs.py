@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from curate.loaders.ahead import done_ahead
 from curate.loaders.items import Item, Items
 from curate.loaders.store import Bytes
 from curate_kernels.arrays import I64
@@ -40,7 +39,7 @@ def read_items(
             yield lambda at=read.start + a, rows=rows, answers=answers: (at, items.make(rows, answers))  # type: ignore[misc]
 
     work = (piece for read in _reads(items, images, window, start, threads > 0) for piece in decoded(read))
-    for first, made in _done(work, threads):
+    for first, made in done_ahead(work, threads):
         yield from enumerate(made, first + 1)
 
 
@@ -55,23 +54,4 @@ def _reads(items: Items, images: I64, window: int, start: int, threaded: bool) -
         return _Read(a, rows, items.read(rows))
 
     work = (lambda a=a, b=b: read(a, b) for a, b in pairwise(bounds))
-    yield from _done(work, 1 if is_far or threaded else 0)
-
-
-def _done(work: Iterator[Callable[[], Any]], threads: int) -> Iterator[Any]:
-    """Yield what each call returns, in order, as many under way ahead as there are threads."""
-    if not threads:
-        for call in work:
-            yield call()
-        return
-    pool = ThreadPoolExecutor(threads, "curate-items")
-    waiting: deque[Future[Any]] = deque()
-    try:
-        for call in work:
-            waiting.append(pool.submit(call))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    yield from done_ahead(work, 1 if is_far or threaded else 0)

@@ -32,13 +32,11 @@ class Files:
         names = sources.to_pylist()
         if source_code.size and (int(source_code.min()) < 0 or not self._source.keys() >= set(names)):
             raise ManifestError("rows name sources that manifest.json does not list; the manifest is damaged")
-        pair = source_code.astype(np.int64) * len(paths) + path_code
         stored = path_code >= 0
-        distinct, code = _distinct(pair[stored], len(sources) * len(paths))
-        owner = np.array([self._source[name] for name in names], dtype=np.int32)[distinct // max(len(paths), 1)]
-        number = self._numbered(owner, paths.take(distinct % max(len(paths), 1)))
-        out = np.full(pair.size, _ABSENT, dtype=np.int32)
-        out[stored] = number[code]
+        source_at, path_at, code = _pairs(source_code[stored], path_code[stored], len(paths))
+        owner = np.array([self._source[name] for name in names], dtype=np.int32)[source_at]
+        out = np.full(path_code.size, _ABSENT, dtype=np.int32)
+        out[stored] = self._numbered(owner, paths.take(path_at))[code]
         return out
 
     def _numbered(self, owner: np.ndarray[Any, Any], paths: Any) -> np.ndarray[Any, Any]:
@@ -74,18 +72,19 @@ def _codes(column: Any, name: str) -> tuple[np.ndarray[Any, Any], Any]:
         raise ManifestError(f"column {name!r} of the manifest must hold texts, and holds {kind}")
     whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
     names = whole.dictionary.cast(pa.large_string())
-    return whole.indices.fill_null(_ABSENT).to_numpy(zero_copy_only=False), names
+    codes = whole.indices.fill_null(_ABSENT) if whole.null_count else whole.indices
+    return codes.to_numpy(zero_copy_only=False), names
 
 
-def _distinct(pair: I64, most: int) -> tuple[I64, I64]:
-    """Return the distinct numbers below `most`, and for each of `pair` which one it is."""
-    if most > 4 * pair.size + 1024:
-        found, code = np.unique(pair, return_inverse=True)
-        return found, code
-    seen = np.zeros(most, dtype=bool)
-    seen[pair] = True
-    place_of = np.cumsum(seen) - 1
-    return np.flatnonzero(seen), place_of[pair]
+def _pairs(source: I64, path: I64, paths: int) -> tuple[I64, I64, I64]:
+    """Return source and path of each distinct pair of codes, and for each row which pair it is. path: below `paths`"""
+    source_of = np.full(paths, _ABSENT, dtype=np.int64)
+    source_of[path] = source
+    if (source_of[path] == source).all():  # each path is in one source, as it is with tars
+        used = source_of >= 0
+        return source_of[used], np.flatnonzero(used), (np.cumsum(used) - 1)[path]
+    pair, code = np.unique(source.astype(np.int64) * paths + path, return_inverse=True)
+    return pair // paths, pair % paths, code
 
 
 def integers(column: Any, name: str) -> Any:
@@ -93,6 +92,7 @@ def integers(column: Any, name: str) -> Any:
     import pyarrow as pa
 
     try:
-        return column.cast(pa.int64()).fill_null(0).to_numpy()
+        whole = column.cast(pa.int64())
+        return (whole.fill_null(0) if whole.null_count else whole).to_numpy()
     except pa.ArrowException as error:
         raise ManifestError(f"column {name!r} of the manifest must hold whole numbers: {error}") from error

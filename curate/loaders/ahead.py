@@ -1,0 +1,27 @@
+"""Work done in threads of its own while earlier results are used; none outlives its iterator."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+
+def done_ahead(work: Iterator[Callable[[], Any]], threads: int) -> Generator[Any, None, None]:
+    """Yield what each call returns, in order, as many under way ahead as there are threads."""
+    if not threads:
+        for call in work:
+            yield call()
+        return
+    pool = ThreadPoolExecutor(threads, "curate-items")
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for call in work:
+            waiting.append(pool.submit(call))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
