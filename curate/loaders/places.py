@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import ManifestError
+from curate.loaders.buffers import joined, numbers_array, texts_array, view
 from curate_kernels.arrays import I64
 
 if TYPE_CHECKING:
@@ -36,21 +37,25 @@ class Files:
         source_at, path_at, code = _pairs(source_code[stored], path_code[stored], len(paths))
         owner = np.array([self._source[name] for name in names], dtype=np.int32)[source_at]
         out = np.full(path_code.size, _ABSENT, dtype=np.int32)
-        out[stored] = self._numbered(owner, paths.take(path_at))[code]
+        out[stored] = self._numbered(owner, paths, path_at)[code]
         return out
 
-    def _numbered(self, owner: np.ndarray[Any, Any], paths: Any) -> np.ndarray[Any, Any]:
-        if len(self._known) + len(paths) > _DISTINCT:
-            number = np.arange(self._count, self._count + len(paths), dtype=np.int32)
-            fresh = np.arange(len(paths))
-        else:
-            size = len(self._known)
-            keys = zip(owner.tolist(), paths.to_pylist(), strict=True)
-            base = self._count - size  # numbers that were given without a name
-            number = np.array([self._known.setdefault(key, base + len(self._known)) for key in keys], dtype=np.int32)
-            fresh = np.flatnonzero(number >= self._count)
-        self._found.append((owner[fresh], paths.take(fresh)))
-        self._count += len(fresh)
+    def _numbered(self, owner: np.ndarray[Any, Any], paths: Any, path_at: I64) -> np.ndarray[Any, Any]:
+        """Return numbers of files: source `owner` and the path at `path_at` in `paths`."""
+        import pyarrow as pa
+
+        if len(self._known) + owner.size > _DISTINCT:
+            number = np.arange(self._count, self._count + owner.size, dtype=np.int32)
+            self._found.append((owner, paths.take(numbers_array(path_at)).cast(pa.large_string())))
+            self._count += owner.size
+            return number
+        texts = paths.to_pylist()
+        base = self._count - len(self._known)  # numbers that were given without a name
+        keys = [(source, texts[at]) for source, at in zip(owner.tolist(), path_at.tolist(), strict=True)]
+        number = np.array([self._known.setdefault(key, base + len(self._known)) for key in keys], dtype=np.int32)
+        fresh = np.flatnonzero(number >= self._count)
+        self._found.append((owner[fresh], texts_array([keys[at][1] for at in fresh])))
+        self._count += fresh.size
         return number
 
     def table(self) -> Any:
@@ -59,21 +64,19 @@ class Files:
 
         source = np.concatenate([owner for owner, _ in self._found] or [np.zeros(0, np.int32)])
         path = pa.chunked_array([paths for _, paths in self._found], pa.large_string())
-        return pa.table({"source": source, "path": path})
+        return pa.Table.from_arrays([numbers_array(source), path], ["source", "path"])
 
 
 def _codes(column: Any, name: str) -> tuple[np.ndarray[Any, Any], Any]:
     """Return (m,) int32 codes, -1 for null, and what they stand for, of a column of texts."""
     import pyarrow as pa
 
-    whole = column.combine_chunks()
+    whole = joined(column)
     kind = whole.type.value_type if pa.types.is_dictionary(whole.type) else whole.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise ManifestError(f"column {name!r} of the manifest must hold texts, and holds {kind}")
     whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-    names = whole.dictionary.cast(pa.large_string())
-    codes = whole.indices.fill_null(_ABSENT) if whole.null_count else whole.indices
-    return codes.to_numpy(zero_copy_only=False), names
+    return view(whole.indices.fill_null(_ABSENT) if whole.null_count else whole.indices), whole.dictionary
 
 
 def _pairs(source: I64, path: I64, paths: int) -> tuple[I64, I64, I64]:
@@ -92,7 +95,7 @@ def integers(column: Any, name: str) -> Any:
     import pyarrow as pa
 
     try:
-        whole = column.cast(pa.int64())
-        return (whole.fill_null(0) if whole.null_count else whole).to_numpy()
+        whole = column if column.type == pa.int64() else column.cast(pa.int64())
+        return view(joined(whole.fill_null(0) if whole.null_count else whole))
     except pa.ArrowException as error:
         raise ManifestError(f"column {name!r} of the manifest must hold whole numbers: {error}") from error

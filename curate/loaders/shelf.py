@@ -81,7 +81,8 @@ def _write(file: Path, tables: Iterator[pa.Table]) -> None:
             writer = None
             for table in tables:
                 writer = writer or stack.enter_context(pa.ipc.new_file(stream, table.schema))
-                writer.write_table(table.combine_chunks())
+                whole = all(column.num_chunks == 1 for column in table.columns)
+                writer.write_table(table if whole else table.combine_chunks())  # one record batch, so one chunk
         os.replace(name, file)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

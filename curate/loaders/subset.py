@@ -13,6 +13,7 @@ import numpy as np
 
 from curate.budgets import Budget, parse_budget
 from curate.errors import ManifestError, UsageError
+from curate.loaders.buffers import joined, numbers_array, view
 from curate.loaders.parts import Part
 from curate.loaders.places import Files, integers
 from curate.loaders.shelf import Shelf
@@ -157,7 +158,8 @@ class Subset:
         if self.n and min(int(offset.min()), int(size.min())) < 0:
             raise ManifestError("the manifest holds negative offsets or sizes; it is damaged, select it again")
         self._shelf.table("files", lambda: iter([known.table()]))
-        yield pa.table({"file": file, "offset": offset, "size": size})
+        arrays = [numbers_array(file), numbers_array(offset), numbers_array(size)]
+        yield pa.Table.from_arrays(arrays, ["file", "offset", "size"])
 
     def _missing_files(self) -> Iterator[pa.Table]:
         """Yield the table of files where only that of places was found."""
@@ -174,7 +176,7 @@ class Subset:
             order = np.argsort((self.file.astype(np.int64) << bits) | self.offset, kind="stable")
         else:
             order = np.lexsort((self.offset, self.file))
-        yield pa.table({"row": order})
+        yield pa.Table.from_arrays([numbers_array(order)], ["row"])
 
     def _tables(self, names: list[str], coded: bool = False) -> Iterator[pa.Table]:
         """Yield columns of the first n rows, a row group at a time; at least one table, which may be empty."""
@@ -206,4 +208,4 @@ class Subset:
 
 def _array(column: Any) -> Any:
     """Return a column of one chunk as an array in the same memory."""
-    return column.chunk(0).to_numpy(zero_copy_only=True) if column.num_chunks else column.to_numpy()
+    return view(joined(column))

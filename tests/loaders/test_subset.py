@@ -54,6 +54,7 @@ def test_mapped_files_hold_the_same_and_are_made_once(
     monkeypatch.setattr(subset, "_IN_MEMORY", 10)
     first = Subset(folder)
     assert contents(first) == small
+    assert not first.file.flags.writeable  # in the file's own pages
     assert first.by_place.tolist() == sorted(range(60), key=lambda i: (first.file[i], first.offset[i], i))
     monkeypatch.setattr(Subset, "_tables", None)  # nothing is read from the manifest's parts again
     second = pickle.loads(pickle.dumps(first))
