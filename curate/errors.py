@@ -106,3 +106,7 @@ class RemoteShortError(RemoteError):
 
 class RemoteDeniedError(RemoteError, PermissionError):
     """A store or server refuses access."""
+
+
+class NotFittedError(UsageError, AttributeError):
+    """An estimator was asked for what it finds when it is fitted."""
