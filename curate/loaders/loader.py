@@ -24,6 +24,8 @@ from curate_kernels.arrays import F64, I64
 
 Batch = Any
 
+_OWN = {"batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "collate_fn", "drop_last", "in_order"}
+
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:
     """Return items as a batch: numbers, and tensors of one shape, as tensors; texts, nulls, PIL images as lists."""
@@ -69,6 +71,10 @@ class SubsetLoader:
     ) -> None:
         if batch_size < 1 or not 0 <= num_workers < WORKERS:
             raise UsageError(f"batch_size={batch_size} must be at least 1, num_workers={num_workers} below {WORKERS}")
+        if own := sorted(_OWN & set(loader or ())):
+            raise UsageError(
+                f"loader= may not hold {', '.join(own)}: that is SubsetLoader's own, or would lose its order"
+            )
         making, ordering = split_options(options)
         self.dataset = SubsetDataset(manifest, **making)
         self.plan = Plan(self.dataset.items, ordering)

@@ -98,14 +98,14 @@ class Plan:
 
     def settings(self, **more: object) -> dict[str, Any]:
         """Return what must be equal for a position to mean the same, as JSON has it."""
-        shape = type(self.sampler).__repr__ is object.__repr__  # would hold an address
+        has_address = type(self.sampler).__repr__ is object.__repr__  # another one in each run
         subset = self.items.subset
         return {
             "manifest": subset.digest,
             "rows": subset.n,
             "tiles": self.items.step,
             **asdict(self.order),
-            "sampler": type(self.sampler).__name__ if shape else repr(self.sampler),
+            "sampler": type(self.sampler).__name__ if has_address else repr(self.sampler),
             "world_size": self.world,
             **more,
         }

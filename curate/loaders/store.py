@@ -73,12 +73,16 @@ class Store:
             wanted = _Wanted(at, int(file[at]), int(offset[at]), int(size[at]))
             if wanted.file < 0:
                 continue
-            if self._in_tables:
-                answers[at] = self._stored(int(index[at]))
-            elif self._is_remote(wanted.file):
-                distant.append(wanted)
-            else:
-                answers[at] = self._near(wanted)
+            try:
+                if self._in_tables:
+                    answers[at] = self._stored(int(index[at]), wanted)
+                elif self._is_remote(wanted.file):
+                    self._path(wanted.file)
+                    distant.append(wanted)
+                else:
+                    answers[at] = self._near(wanted)
+            except SampleError as error:
+                answers[at] = error
         for wanted, found in self._distant(distant):
             answers[wanted.answer] = found
         return answers
@@ -101,12 +105,9 @@ class Store:
             raise ManifestError(f"path {path!r} of source {source!r} leads out of its root; no file of it is read")
         return place(self._subset.roots[source], path)
 
-    def _near(self, wanted: _Wanted) -> Bytes:
-        try:
-            file = self._open.get(wanted.file) or self._opened(wanted.file)
-            return file.read(wanted.offset, wanted.size)
-        except SampleError as error:
-            return error
+    def _near(self, wanted: _Wanted) -> bytes:
+        file = self._open.get(wanted.file) or self._opened(wanted.file)
+        return file.read(wanted.offset, wanted.size)
 
     def _opened(self, number: int) -> _File:
         path = self._path(number)
@@ -121,18 +122,22 @@ class Store:
         for found in ahead(lambda span: _fetch(paths[span[0].file], span), _spans(wanted)):
             yield from found
 
-    def _stored(self, row: int) -> Bytes:
+    def _stored(self, row: int, wanted: _Wanted) -> bytes:
+        path = self._path(wanted.file)
         columns = {name: self._subset.values(name, [row])[0] for name in PLACE}
         try:
-            return read_stored(columns, self._subset.roots)
-        except RemoteShortError as error:
-            return SampleError(str(error), "changed")
-        except RemoteError as error:
-            if isinstance(error, RemoteMissingError):
-                return SampleError(str(error))
+            data = read_stored(columns, self._subset.roots)
+        except (RemoteShortError, OverflowError, MemoryError) as error:  # what a size that lies leads to
+            raise SampleError(f"{path}: {error}", "changed") from None
+        except RemoteMissingError as error:
+            raise SampleError(str(error)) from None
+        except RemoteError:
             raise
         except (OSError, ValueError) as error:
-            return SampleError(f"{columns['path']}: {getattr(error, 'strerror', None) or error}")
+            raise SampleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        if len(data) != wanted.size:
+            raise SampleError(f"{path} has {len(data)} bytes in row {wanted.offset}, not {wanted.size}", "changed")
+        return data
 
 
 class _File:

@@ -66,31 +66,39 @@ def test_descriptors_serve_forked_processes(folder: Path) -> None:
         process.join()
 
 
-def problems(rows: list[dict[str, Any]], folder: Path, root: Any = None) -> list[str]:
+def problems(rows: list[dict[str, Any]], folder: Path, root: Any = None, **info: Any) -> list[str]:
     """Reasons of the rows of a manifest, "" for those that can be read."""
-    found = Store(Subset(write_rows(folder / "m", rows, root or folder))).read(range(len(rows)))
+    found = Store(Subset(write_rows(folder / "m", rows, root or folder, **info))).read(range(len(rows)))
     return [answer.reason if isinstance(answer, SampleError) else "" for answer in found]
 
 
 def test_what_is_not_there_has_a_reason_and_the_rest_is_read(tmp_path: Path) -> None:
-    rows = tar_rows(tmp_path, 8, 1)
+    rows = tar_rows(tmp_path, 9, 1)
     rows[1]["path"] = "gone.tar"
     rows[2]["offset"] = 10**9
     rows[3]["size"] = 2**62
     rows[4]["path"] = None
     rows[5]["path"] = "pipe"
     rows[6]["path"] = "nul\0.tar"
+    rows[7]["path"] = ""
     os.mkfifo(tmp_path / "pipe")
-    assert problems(rows, tmp_path) == ["", "missing", "changed", "changed", "missing", "missing", "missing", ""]
+    reasons = ["", "missing", "changed", "changed", "missing", "missing", "missing", "missing", ""]
+    assert problems(rows, tmp_path) == reasons
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "FEATURES", frozenset({"rows"}))
+        assert problems(rows, tmp_path, required_features=["rows"]) == reasons
 
 
 @pytest.mark.parametrize("path", ["../secret.tar", "a/../../secret.tar", ".."])
-def test_path_out_of_the_root_is_refused(path: str, tmp_path: Path) -> None:
+def test_path_out_of_the_root_is_refused(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = tar_rows(tmp_path / "inside", 3, 1)
     (tmp_path / "inside" / "00000.tar").rename(tmp_path / "secret.tar")
     rows[1]["path"] = path
     with pytest.raises(ManifestError, match="leads out of its root"):
         problems(rows, tmp_path, tmp_path / "inside")
+    monkeypatch.setattr(manifest, "FEATURES", frozenset({"rows"}))
+    with pytest.raises(ManifestError, match="leads out of its root"):
+        problems(rows, tmp_path, tmp_path / "inside", required_features=["rows"])
 
 
 def test_absolute_path_is_read_as_the_format_says(tmp_path: Path) -> None:
@@ -129,8 +137,9 @@ def test_distant_file_that_is_short_or_gone_spoils_no_other(tmp_path: Path) -> N
     rows[1]["offset"] = size - 10
     rows[2]["size"] = 2**62
     rows[4]["path"] = "gone.tar"
+    rows[6]["path"] = ""
     with web_server(tmp_path / "tars") as web:
-        assert problems(rows, tmp_path, web.url) == ["", "changed", "changed", "", "missing", "", "", "", ""]
+        assert problems(rows, tmp_path, web.url) == ["", "changed", "changed", "", "missing", "", "missing", "", ""]
         web.always = 403
         with pytest.raises(RemoteDeniedError):
             Store(Subset(tmp_path / "m")).read([0])

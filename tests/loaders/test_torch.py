@@ -118,6 +118,8 @@ def test_state_of_other_settings_is_refused(folder: Path) -> None:
     state = loader(folder, num_workers=2, streaming=True).state_dict()
     with pytest.raises(UsageError, match="streams: 2 then, 1 now"):
         loader(folder, streaming=True).load_state_dict(state)
+    with pytest.raises(UsageError, match="may not hold in_order"):
+        loader(folder, loader={"in_order": False})
     with pytest.raises(UsageError, match="batch_size: 7 then, 8 now"):
         loader(folder, 8, num_workers=2, streaming=True).load_state_dict(state)
 
