@@ -72,9 +72,7 @@ class SubsetLoader:
         if batch_size < 1 or not 0 <= num_workers < WORKERS:
             raise UsageError(f"batch_size={batch_size} must be at least 1, num_workers={num_workers} below {WORKERS}")
         if own := sorted(_OWN & set(loader or ())):
-            raise UsageError(
-                f"loader= may not hold {', '.join(own)}: that is SubsetLoader's own, or would lose its order"
-            )
+            raise UsageError(f"loader= may not hold {', '.join(own)}, which SubsetLoader sets itself")
         making, ordering = split_options(options)
         self.dataset = SubsetDataset(manifest, **making)
         self.plan = Plan(self.dataset.items, ordering)
