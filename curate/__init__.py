@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from curate.engine.timeline import rollback as rollback
     from curate.engine.timeline import tag as tag
     from curate.estimator import Curator as Curator
+    from curate.exports import export as export
     from curate.manifest import read_manifest as read_manifest
     from curate.pool import Pool as Pool
     from curate.recipe import Recipe as Recipe
@@ -53,6 +54,7 @@ _LAZY = {
     "Quota": "curate.selection",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
+    "export": "curate.exports",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
     "list_scores": "curate.scores.registry",
@@ -79,6 +81,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "diff",
+    "export",
     "forget",
     "grow",
     "list_scores",

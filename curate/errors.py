@@ -57,6 +57,12 @@ class SampleError(CurateError, ValueError):
         self.reason = reason
 
 
+class ExportError(CurateError, ValueError):
+    """An export cannot be written, would replace something else, or lacks images that are gone or have changed."""
+
+    exit_code = 3
+
+
 class PoolError(CurateError, ValueError):
     """A pool is missing or damaged."""
 
