@@ -1,4 +1,4 @@
-"""Work done in threads of its own while earlier results are used; none outlives its iterator."""
+"""Work done in threads of its own while earlier results are used; what is not begun when the iterator is dropped is not done."""
 
 from __future__ import annotations
 
@@ -24,4 +24,5 @@ def done_ahead(work: Iterator[Callable[[], Any]], threads: int) -> Generator[Any
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Not waited for: a generator that is dropped may be closed within threading's own code, which holds locks.
+        pool.shutdown(wait=False, cancel_futures=True)

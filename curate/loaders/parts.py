@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from curate.errors import ManifestError
-from curate.loaders.ahead import done_ahead
 from curate.remote import Place, Remote
 
 
@@ -39,16 +38,13 @@ class Part:
         if absent := [name for name in names if name not in self.names]:
             raise ManifestError(f"{self._path} has no column {', '.join(absent)}")
         with self._open(names if coded else []) as file:
-            groups = range(file.metadata.num_row_groups)
-            work = (lambda n=group: file.read_row_group(n, columns=names) for group in groups)
-            with closing(done_ahead(work, 1)) as tables:
-                for whole in tables:
-                    table = whole.slice(0, most)
-                    table.validate(full=True)  # texts that are no UTF-8, too
-                    most -= len(table)
-                    yield table
-                    if most <= 0:
-                        return
+            for group in range(file.metadata.num_row_groups):
+                if most <= 0:
+                    return
+                table = file.read_row_group(group, columns=names).slice(0, most)
+                table.validate(full=True)  # texts that are no UTF-8, too
+                most -= len(table)
+                yield table
 
     def empty(self, names: list[str]) -> Any:
         """Return columns without rows."""
