@@ -1,4 +1,4 @@
-"""Work done in threads of its own while earlier results are used; what is not begun when the iterator is dropped is not done."""
+"""Work done ahead in threads while earlier results are used; dropping the iterator leaves undone what has not begun."""
 
 from __future__ import annotations
 

@@ -261,3 +261,12 @@ def test_numpy_readers_import_no_torch(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_dropped_readings_stop_none_of_the_others(folder: Path) -> None:
+    """Their threads end by themselves, wherever the garbage collector closes them."""
+    readings = [iterate(folder, threads=3, seed=seed) for seed in range(8)]
+    for reading in readings:
+        next(reading)
+    del reading, readings
+    assert sorted(rows_of(iterate(folder, threads=3))) == list(range(60))
