@@ -49,6 +49,18 @@ class ManifestError(CurateError, ValueError):
     exit_code = 3
 
 
+class SampleError(CurateError, ValueError):
+    """One sample of a manifest cannot be given. `reason` is what it is counted as: one of `SampleError.REASONS`."""
+
+    exit_code = 3
+    REASONS = ("missing", "changed", "undecodable", "too_many_pixels")
+
+    # One argument is enough, as torch makes a worker's exception anew from its message alone.
+    def __init__(self, message: str, reason: str = "missing") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ExportError(CurateError, ValueError):
     """An export cannot be written, would replace something else, or lacks images that are gone or have changed."""
 
@@ -100,6 +112,10 @@ class RemoteMissingError(RemoteError, FileNotFoundError):
 
 class RemoteSilentError(RemoteError):
     """A web server does not answer at all."""
+
+
+class RemoteShortError(RemoteError):
+    """A file ends before the bytes that were asked for."""
 
 
 class RemoteDeniedError(RemoteError, PermissionError):

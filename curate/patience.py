@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, UsageError
+from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, RemoteShortError, UsageError
 
 _LOG = logging.getLogger("curate")
 _USER = re.compile(r"(\w+://)[^/?#\s'\"]*@")
@@ -77,6 +77,8 @@ def _named(error: BaseException, what: str) -> RemoteError | None:
     if status in (404, 410) or isinstance(error, FileNotFoundError):
         why = "there is no such bucket" if "bucket does not exist" in str(error) else "there is nothing at this address"
         return RemoteMissingError(f"cannot {what}: {why}")
+    if status == 416:
+        return RemoteShortError(f"cannot {what}: it ends before the bytes that were asked for")
     rejected = status is not None and 400 <= status < 500 and status not in (408, 429)
     if rejected or isinstance(error, (NotImplementedError, TypeError, ValueError)):
         return RemoteError(f"cannot {what}: {_words(error)}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
-from curate.errors import RemoteError, RemoteMissingError, UsageError
+from curate.errors import RemoteError, RemoteMissingError, RemoteShortError, UsageError
 from curate.patience import patiently, without_secrets
 from curate.ranges import RangeFile
 
@@ -211,13 +211,18 @@ class Remote:
         return io.BufferedReader(RangeFile(self.read_range, self.status().size), 1 << 16)
 
     def read_range(self, start: int, size: int) -> bytes:
-        """Return `size` bytes from `start`; RemoteError if, tried again and again, there are fewer or more."""
+        """Return `size` bytes from `start`; RemoteError if, tried again and again, there are fewer or more.
+
+        Raises RemoteShortError, at once, where the file ends before them.
+        """
 
         def whole() -> bytes:
             data = bytes(self._raw("cat_file", start=start, end=start + size))
             if len(data) > size:
                 raise RemoteError(f"the server of {self} does not serve ranges; copy the file and give its path")
             if len(data) < size:
+                if self.resolve().status().size < start + size:
+                    raise RemoteShortError(f"{self} ends before byte {start + size}")
                 raise ConnectionError(f"{len(data)} of {size} bytes came")
             return data
 
@@ -301,6 +306,10 @@ def _filesystem(scheme: str, encoded: bool, server: str | None) -> Any:
     if extra == "s3":
         files.retries = 1
     return files
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_filesystem.cache_clear)  # its connections and its thread are the parent's
 
 
 Place = Path | Remote

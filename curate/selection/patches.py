@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.budgets import Budget, parse_budget
 from curate.cleaning import measure, refusal
 from curate.encoders import load_image_encoder
 from curate.encoders.protocols import ImageEncoder
@@ -20,7 +21,6 @@ from curate.errors import UsageError
 from curate.images import Pixels
 from curate.recipe import CleanTable, EncodeTable
 from curate.scoring.crops import crop_information
-from curate.selection.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.stored import PLACE, stored_pixels

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate.selection.arrays import select_among
-from curate.selection.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
