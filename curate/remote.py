@@ -238,7 +238,7 @@ class Remote:
     def write_file(self, path: Path) -> None:
         """Write an object from a local file, whole or not at all, without holding it in memory."""
         files = self._files()
-        patiently(lambda: files.put_file(str(path), self._key(files)), f"write {self}")
+        patiently(lambda: files.put_file(str(path), self.opened()[1]), f"write {self}")
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a store has no empty folders."""
