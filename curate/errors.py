@@ -33,6 +33,10 @@ class DecodeError(CurateError, ValueError):
         self.reason = reason
 
 
+class WorkerError(CurateError, RuntimeError):
+    """A decode process does not start, or something failed in it that is no fault of an image."""
+
+
 class EncoderError(CurateError, ValueError):
     """An encoder is unknown, its weights cannot be had, or it does not give what it promises."""
 

@@ -237,8 +237,8 @@ class Remote:
 
     def write_file(self, path: Path) -> None:
         """Write an object from a local file, whole or not at all, without holding it in memory."""
-        files, key = self.opened()
-        patiently(lambda: files.put_file(str(path), key), f"write {self}")
+        files, name = self.opened()
+        patiently(lambda: files.put_file(str(path), name), f"write {self}")
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a store has no empty folders."""

@@ -37,12 +37,15 @@ def read_stored(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes:
 
 
 def stored_pixels(
-    rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str], max_pixels: int
+    rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str], max_pixels: int, least: int = 0
 ) -> Iterator[Pixels | None]:
-    """Yield every row's pixels, None where its file is gone, has changed since it was decided, or does not decode."""
+    """Yield every row's pixels, None where its file is gone, has changed since it was decided, or does not decode.
+
+    least: of `decode`
+    """
     for row in rows:
         try:
             data = read_stored(row, roots)
-            yield decode(data, max_pixels).pixels if content_hash(data) == row["sha256"] else None
+            yield decode(data, max_pixels, least).pixels if content_hash(data) == row["sha256"] else None
         except (OSError, ValueError, DecodeError):
             yield None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from curate.cells import split_cell
 from curate.errors import SourceError
-from curate.samples import Json, Sample, is_uid
+from curate.samples import Embedded, Json, Sample, is_uid
 
 Row = Mapping[str, object]
 
@@ -91,7 +91,7 @@ def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fiel
     )
 
 
-def make_sample(
+def make_sample(  # noqa: PLR0913
     fields: Fields,
     *,
     source: str,
@@ -100,6 +100,7 @@ def make_sample(
     offset: int = 0,
     data: bytes = b"",
     problem: str = "",
+    embedded: Embedded | None = None,
     is_cell: bool = False,
 ) -> Sample:
     """Return the sample of some bytes and what their metadata says; key and path become storable text.
@@ -122,6 +123,7 @@ def make_sample(
         label=fields.label,
         group=fields.group,
         meta=fields.meta,
+        embedded=embedded,
     )
 
 

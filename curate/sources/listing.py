@@ -22,7 +22,7 @@ _LOG = logging.getLogger("curate")
 T = TypeVar("T")
 U = TypeVar("U")
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm", "dcm")
 _MOST_LOOKED_UP = 64  # files of one remote folder that are looked at one by one
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from curate.errors import CurateError, SourceError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
+_PORTION = 8192  # rows of a Parquet file that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,25 @@ def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
         return table.columns, table.height
     with named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
         return tuple(_columns_but_binary(file.schema_arrow)), int(file.metadata.num_rows)
+
+
+def stream_rows(path: Place, start: int = 0, only: Collection[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a table from `start` on, of some columns only; a Parquet file is held a portion at a time."""
+    if path.suffix.lower() != ".parquet":
+        yield from islice(read_table(path).rows(), start, None)
+        return
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
+        names = [name for name in _columns_but_binary(file.schema_arrow) if only is None or name in only]
+        first = 0
+        while first < file.num_row_groups and start >= (size := file.metadata.row_group(first).num_rows):
+            first, start = first + 1, start - size
+        groups = list(range(first, file.num_row_groups))
+        for batch in file.iter_batches(_PORTION, row_groups=groups, columns=names) if groups else ():
+            yield from islice(as_frame(pa.Table.from_batches([batch])).iter_rows(named=True), start, None)
+            start = max(0, start - batch.num_rows)
 
 
 def _read_parquet(source: BinaryIO) -> pl.DataFrame:

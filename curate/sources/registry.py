@@ -14,6 +14,14 @@ from curate.samples import Source
 from curate.sources.coco import CocoSource, coco_root, find_coco
 from curate.sources.columns import Columns
 from curate.sources.datasets_object import DatasetSource, is_dataset
+from curate.sources.embeddings import (
+    find_arrays,
+    find_clip_retrieval,
+    find_datacomp,
+    open_arrays,
+    open_clip_retrieval,
+    open_datacomp,
+)
 from curate.sources.folders import find_folder, open_folder
 from curate.sources.huggingface import ImageTable, LanceTable, find_image_tables, find_lance
 from curate.sources.look import Look, is_packed
@@ -76,6 +84,27 @@ KINDS = (
         find_coco,
         CocoSource,
         root=coco_root,
+    ),
+    Kind(
+        "clip-retrieval",
+        "embeddings as clip-retrieval writes them; no image is read",
+        "a folder with img_emb, and text_emb and metadata if there are any",
+        find_clip_retrieval,
+        open_clip_retrieval,
+    ),
+    Kind(
+        "datacomp",
+        "DataComp's metadata with its b32 or l14 embeddings; no image is read",
+        "x.parquet and x.npz with members like l14_img side by side, or a folder of them",
+        find_datacomp,
+        open_datacomp,
+    ),
+    Kind(
+        "numpy",
+        "arrays of embeddings, and the table of the same name; no image is read",
+        "x.npy, x.npz, or a folder of them without images",
+        find_arrays,
+        open_arrays,
     ),
     Kind(
         "folder",
