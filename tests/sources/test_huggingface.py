@@ -244,6 +244,10 @@ def test_a_data_set_is_grown_selected_and_read_again(tmp_path: Path) -> None:
     rows = curate.read_manifest(tmp_path / "subset").to_dicts()
     assert len(rows) == 5
     assert verify(tmp_path / "subset").passed
+    curate.export(tmp_path / "subset", to="txt", out=tmp_path / "names.txt")
+    assert (tmp_path / "names.txt").read_text().split() == [row["key"] for row in rows]
+    exported = curate.export(tmp_path / "subset", to="open-clip-csv", out=tmp_path / "csv")
+    assert (exported.samples, exported.refused) == (5, {})
     for row in rows:
         data = read_stored(row, manifest_roots(info))
         assert content_hash(data) == row["sha256"]
