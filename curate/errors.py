@@ -33,6 +33,10 @@ class DecodeError(CurateError, ValueError):
         self.reason = reason
 
 
+class WorkerError(CurateError, RuntimeError):
+    """A decode process does not start, or something failed in it that is no fault of an image."""
+
+
 class EncoderError(CurateError, ValueError):
     """An encoder is unknown, its weights cannot be had, or it does not give what it promises."""
 
@@ -108,6 +112,10 @@ class RemoteMissingError(RemoteError, FileNotFoundError):
 
 class RemoteShortError(RemoteError):
     """A file ends before the bytes that were asked for."""
+
+
+class RemoteSilentError(RemoteError):
+    """A web server does not answer at all."""
 
 
 class RemoteDeniedError(RemoteError, PermissionError):

@@ -163,7 +163,7 @@ class Remote:
 
     def exists(self) -> bool:
         """Tell whether there is a file or folder."""
-        return bool(self._kind())
+        return self._kind() != ""
 
     def is_file(self) -> bool:
         """Tell whether this is a file."""
@@ -184,7 +184,7 @@ class Remote:
 
     def iterdir(self) -> Iterator[Remote]:
         """Yield what lies directly in a folder; sizes and times are those of the listing."""
-        own = self._key(self._files())
+        own = self.opened()[1]
         try:
             found = self._call("ls", detail=True) if self.is_listable else []
         except FileNotFoundError:
@@ -198,7 +198,7 @@ class Remote:
 
     def find(self) -> Iterator[tuple[str, Status]]:
         """Yield relative name and status of every file below a folder."""
-        own = self._key(self._files())
+        own = self.opened()[1]
         found = self._call("find", detail=True)
         for name, info in found.items():
             if info["type"] != "file":
@@ -242,8 +242,8 @@ class Remote:
 
     def write_file(self, path: Path) -> None:
         """Write an object from a local file, whole or not at all, without holding it in memory."""
-        files = self._files()
-        patiently(lambda: files.put_file(str(path), self._key(files)), f"write {self}")
+        files, name = self.opened()
+        patiently(lambda: files.put_file(str(path), name), f"write {self}")
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a store has no empty folders."""
@@ -259,13 +259,14 @@ class Remote:
     def _files(self) -> Any:
         return _filesystem(self.scheme, "%" in self._at + self._query, endpoint() if self.scheme == "s3" else None)
 
-    def _key(self, files: Any) -> str:
-        url = f"{self.scheme}://{self._at}{self._query}"
-        return url if self._is_web else str(files._strip_protocol(url))
+    def opened(self) -> tuple[Any, str]:
+        """Return fsspec's file system, and the name by which it knows this file."""
+        files, url = self._files(), f"{self.scheme}://{self._at}{self._query}"
+        return files, url if self._is_web else str(files._strip_protocol(url))
 
     def _raw(self, method: str, *values: Any, **options: Any) -> Any:
-        files = self._files()
-        return getattr(files, method)(self._key(files), *values, **options)
+        files, key = self.opened()
+        return getattr(files, method)(key, *values, **options)
 
     def _call(self, method: str, *values: Any, **options: Any) -> Any:
         verb = {"info": "look at", "ls": "list", "find": "list", "pipe_file": "write", "rm_file": "delete"}[method]
