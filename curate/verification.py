@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, UsageError
+from curate.errors import RemoteDeniedError, RemoteError, RemoteShortError, UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
-from curate.remote import Remote, is_url, place
+from curate.remote import is_url
 from curate.stored import read_stored
 from curate_kernels.arrays import I64
 
@@ -82,7 +81,7 @@ def verify(
             make no sense. RemoteError: a store does not answer; that says nothing about a sample.
     """
     info = manifest_info(manifest)
-    look = _Look(manifest_roots(info, roots), bool(set(info["required_features"]) - {"crops"}))
+    look = _Look(manifest_roots(info, roots))
     drawn = _drawn(info["rows"], _count(info["rows"], sample, fraction), seed)
     rules = _Rules(info)
     found = {"ok": 0, "missing": 0, "changed": 0, "unreadable": 0}
@@ -167,15 +166,11 @@ class _Rules:
 
 
 class _Look:
-    """Reads samples where they lie, in threads.
+    """Reads samples where they lie, in threads."""
 
-    rows: whether a path and an offset may be something else than a file and a byte in it
-    """
-
-    def __init__(self, roots: Mapping[str, str], rows: bool) -> None:
-        self._roots, self._rows = roots, rows
+    def __init__(self, roots: Mapping[str, str]) -> None:
+        self._roots = roots
         self._far = any(is_url(root) for root in roots.values())
-        self._end = lru_cache(1024)(_end)
 
     def all(self, plans: Iterator[pl.DataFrame]) -> Iterator[list[tuple[dict[str, Any], str, str]]]:
         """Yield (row, kind, problem) of every row in order, some at a time."""
@@ -200,6 +195,8 @@ class _Look:
             data = self._bytes(row)
         except (FileNotFoundError, NotADirectoryError) as error:
             return "missing", error.strerror or str(error)
+        except RemoteShortError:
+            return "changed", "the file ends before its last byte"
         except RemoteError as error:
             if not isinstance(error, RemoteDeniedError):
                 raise
@@ -214,22 +211,4 @@ class _Look:
     def _bytes(self, row: dict[str, Any]) -> bytes:
         if min(row["offset"] or 0, row["size"] or 0) < 0:
             raise ValueError("its offset or size is below 0")
-        return b"" if self._is_beyond(row) else read_stored(row, self._roots)
-
-    def _is_beyond(self, row: dict[str, Any]) -> bool:
-        """Tell whether a file in a store ends too early; asked to read beyond, a store is asked again and again."""
-        root = self._roots.get(row["source"])
-        path = place(root, row["path"]) if root is not None and row["path"] else None
-        if self._rows or not isinstance(path, Remote):
-            return False
-        return (row["offset"] or 0) + (row["size"] or 0) > self._end(path)
-
-
-def _end(path: Remote) -> float:
-    """Return the size of a file in a store; infinity where a server does not tell it."""
-    try:
-        return path.status().size
-    except (RemoteMissingError, RemoteDeniedError):
-        raise
-    except RemoteError:
-        return float("inf")
+        return read_stored(row, self._roots)

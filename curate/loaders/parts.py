@@ -11,7 +11,10 @@ from curate.remote import Place, Remote
 
 
 class Part:
-    """One Parquet file of a manifest. Raises ManifestError when it is missing or damaged."""
+    """One Parquet file of a manifest. Raises ManifestError when it is missing or damaged.
+
+    Its SHA-256 is not checked: that takes longer than opening it. `curate verify` does.
+    """
 
     def __init__(self, path: Place) -> None:
         self._path = path

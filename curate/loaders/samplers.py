@@ -51,6 +51,10 @@ class Repeats:
 
     column: str = "weight"
 
+    def __post_init__(self) -> None:
+        if self.column == "ht_weight":
+            raise UsageError("ht_weight corrects averages and is no number of repeats: use it in the loss")
+
     def counts(self, subset: Subset, epoch: int, rng: np.random.Generator) -> I64:
         """Return how often each image is repeated."""
         weight = _column(subset, self.column)
