@@ -1,0 +1,150 @@
+"""Task: classify held-out rows by what was selected: a linear probe, plain and class-weighted, and neighbours' votes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from curate.benchmark.definition import Task
+from curate.benchmark.world import World
+from curate.errors import UsageError
+from curate_kernels.arrays import F64, I64
+
+_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+_FOLDS = 3
+_STEPS = 300
+
+
+def probe(world: World, rows: I64, task: Task, seed: int) -> dict[str, float]:
+    """Return what probes trained on `rows` do on the held-out rows. Raises UsageError without two classes.
+
+    accuracy, balanced_accuracy (mean recall of the classes that are held out), `_weighted` where each class weighs
+    the same in the loss, `_knn` of the nearest neighbours; information: I_V(S → T), bits, the entropy of the held-out
+    labels minus the probe's loss on them (Xu et al., ICLR 2020, arXiv:2002.10689).
+    """
+    rows = rows[world.plan.label[rows] >= 0]
+    test = np.flatnonzero(world.base.label[world.test] >= 0)
+    label, truth = world.plan.label[rows], world.base.label[world.test][test]
+    if np.unique(label).size < 2 or not test.size:
+        raise UsageError("the selection bears one class only; a probe needs two")
+    x, t = features(world, task.probe_dims)
+    x, t = x[rows], t[test]
+    classes = len(world.base.classes)
+    found = {}
+    for name, weighted in (("", False), ("_weighted", True)):
+        ridge = best_ridge(x, label, classes, weighted, np.random.default_rng([seed, 3]))
+        log_p = smoothed(predict(fit(x, label, classes, ridge, weighted), t), rows.size)
+        guess = log_p.argmax(axis=1)
+        found[f"accuracy{name}"] = float((guess == truth).mean())
+        found[f"balanced_accuracy{name}"] = balanced_accuracy(truth, guess)
+        if not weighted:
+            found["information"] = information(truth, log_p)
+    guess = nearest_vote(world.x[rows], label, world.test_x[test], classes, task.neighbours)
+    found["balanced_accuracy_knn"] = balanced_accuracy(truth, guess)
+    return found
+
+
+def features(world: World, dims: int) -> tuple[F64, F64]:
+    """Return training and held-out rows as probes read them: square roots where no feature is negative, then PCA.
+
+    The components are those of all training rows, so they are the same for every selector; mean square 1 a coordinate.
+    """
+    x, t = world.x.astype(np.float64), world.test_x.astype(np.float64)
+    if min(x.min(), t.min()) >= 0:
+        x, t = np.sqrt(x), np.sqrt(t)
+    centre = x.mean(axis=0)
+    x, t = x - centre, t - centre
+    if 0 < dims < x.shape[1]:
+        axes = np.linalg.eigh(x.T @ x)[1][:, ::-1][:, :dims]
+        axes *= np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
+        x, t = x @ axes, t @ axes
+    scale = max(float(np.sqrt((x**2).mean())), 1e-12)
+    return x / scale, t / scale
+
+
+def fit(x: F64, label: I64, classes: int, ridge: float, weighted: bool = False) -> F64:
+    """Return (d + 1, K) weights of a multinomial logistic regression, the intercepts last.
+
+    Minimises the mean loss plus ridge / 2 times the squared weights, intercepts apart; weighted: each class that
+    occurs weighs the same.
+    """
+    n, d = x.shape
+    weight = np.full(n, 1.0 / n)
+    if weighted:
+        size = np.bincount(label, minlength=classes)
+        weight = 1.0 / (size[label] * np.count_nonzero(size))
+    onehot = np.zeros((n, classes))
+    onehot[np.arange(n), label] = 1.0
+
+    def loss(flat: F64) -> tuple[float, F64]:
+        w = flat.reshape(d + 1, classes)
+        logits = x @ w[:d] + w[d]
+        log_p = logits - logsumexp(logits, axis=1, keepdims=True)
+        slope = (np.exp(log_p) - onehot) * weight[:, None]
+        grad = np.vstack([x.T @ slope + ridge * w[:d], slope.sum(axis=0)])
+        value = -float((weight * log_p[np.arange(n), label]).sum()) + ridge / 2 * float((w[:d] ** 2).sum())
+        return value, grad.ravel()
+
+    found: Any = minimize(
+        loss, np.zeros((d + 1) * classes), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "gtol": 1e-6}
+    )
+    out: F64 = found.x.reshape(d + 1, classes)
+    return out
+
+
+def predict(weights: F64, x: F64) -> F64:
+    """Return log p (n, K)."""
+    logits = x @ weights[:-1] + weights[-1]
+    out: F64 = logits - logsumexp(logits, axis=1, keepdims=True)
+    return out
+
+
+def smoothed(log_p: F64, n: int) -> F64:
+    """Return log p with one row's worth of the uniform mixed in: a class that was never seen costs no infinite bits."""
+    out: F64 = np.log((n * np.exp(log_p) + 1.0 / log_p.shape[1]) / (n + 1))
+    return out
+
+
+def best_ridge(x: F64, label: I64, classes: int, weighted: bool, rng: np.random.Generator) -> float:
+    """Return the ridge of the least cross-validated loss on the rows themselves, weighted as the fit is."""
+    fold = rng.permutation(label.size) % _FOLDS
+    size = np.bincount(label, minlength=classes)
+    weight = 1.0 / size[label] if weighted else np.ones(label.size)
+    losses = []
+    for ridge in _RIDGES:
+        loss = 0.0
+        for k in range(_FOLDS):
+            own, out = fold != k, fold == k
+            if not own.any() or not out.any():
+                continue
+            log_p = smoothed(predict(fit(x[own], label[own], classes, ridge, weighted), x[out]), int(own.sum()))
+            loss -= float((weight[out] * log_p[np.arange(int(out.sum())), label[out]]).sum())
+        losses.append(loss)
+    return _RIDGES[int(np.argmin(losses))]
+
+
+def balanced_accuracy(truth: I64, guess: I64) -> float:
+    """Return the mean over the classes of `truth` of the share that is guessed right."""
+    return float(np.mean([(guess[truth == k] == k).mean() for k in np.unique(truth)]))
+
+
+def information(truth: I64, log_p: F64) -> float:
+    """Return the entropy of the labels minus the mean loss on them, bits."""
+    share = np.bincount(truth) / truth.size
+    share = share[share > 0]
+    loss = -float(log_p[np.arange(truth.size), truth].mean()) / np.log(2)
+    return float(-(share * np.log2(share)).sum() - loss)
+
+
+def nearest_vote(x: Any, label: I64, t: Any, classes: int, k: int) -> I64:
+    """Return the commonest label (m,) among the k nearest rows by cosine, ties to the lowest code."""
+    from curate.scoring.nearest import nearest
+
+    _, index = nearest(x, t, k=min(k, x.shape[0]))
+    votes = np.zeros((t.shape[0], classes), dtype=np.int64)
+    np.add.at(votes, (np.arange(t.shape[0])[:, None], label[index]), 1)
+    winner: I64 = votes.argmax(axis=1).astype(np.int64)
+    return winner
