@@ -19,8 +19,8 @@ def markdown(results: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -> 
         f"# {plain(results['name'])}",
         "",
         f"Means over {bench['seeds']} seeds (random: {bench['random_seeds']}) with 95 % bootstrap intervals. Budgets"
-        " are shares of the corrupted training rows. **+** better and **−** worse than random at the same budget, paired t"
-        f" test, p < {_ALPHA} after Holm's correction. Definition {results['digest'][:16]}.",
+        " are shares of the corrupted training rows. **+** better and **−** worse than random at the same budget, paired"
+        f" t test, p < {_ALPHA} after Holm's correction. Definition {results['digest'][:16]}.",
     ]
     for table in results["tables"]:
         lines += ["", *_measure(table)]
@@ -58,20 +58,20 @@ def _measure(table: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(row["selector"] for row in table["rows"]))
     rows = []
     for name in names:
-        cells = [_shown(by.get((name, budget))) for budget in budgets]
+        cells = [_shown(by.get((name, budget)), table["lower"]) for budget in budgets]
         saved = table["multiplier"].get(name)
         rows.append([plain(name), *cells, "" if saved is None else f"{saved:.1f}x"])
     title = f"## {plain(table['dataset'])}, {plain(table['corruption'])}: {table['measure']} ({direction})"
     return [title, "", *_grid(["selector", *(f"{100 * b:g} %" for b in budgets), "compute multiplier"], rows)]
 
 
-def _shown(row: Mapping[str, Any] | None) -> str:
+def _shown(row: Mapping[str, Any] | None, lower: bool = False) -> str:
     if row is None:
         return ""
     told = f"{row['mean']:.3f}"
     if row["low"] is not None:
         told += f" ({row['low']:.3f} … {row['high']:.3f})"
-    return told + verdict(row)
+    return told + verdict(row, lower)
 
 
 def verdict(row: Mapping[str, Any], lower: bool = False) -> str:
