@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.benchmark.definition import Task
+from curate.benchmark.features import components
 from curate.benchmark.world import World
 from curate.errors import UsageError
 from curate_kernels.arrays import F32, F64, I64
@@ -15,7 +16,7 @@ from curate_kernels.arrays import F32, F64, I64
 if TYPE_CHECKING:
     import torch
 
-_WIDTH, _DIMS, _DROPOUT, _DECAY = 512, 256, 0.5, 0.1
+_WIDTH, _DIMS, _DROPOUT, _DECAY = 256, 128, 0.5, 0.1
 _LEAST = 16  # pairs
 
 
@@ -27,9 +28,10 @@ def contrastive(world: World, rows: I64, task: Task, seed: int) -> dict[str, flo
     """
     if world.text is None or world.base.text is None or rows.size < _LEAST:
         raise UsageError(f"contrastive training needs captions and {_LEAST} pairs at least; there are {rows.size}")
-    image, test_image = _standard(world.x, world.test_x)
-    text, test_text = _standard(world.text, world.base.text[world.test])
-    left, right = train(image[rows], text[rows], test_image, test_text, task, seed)
+    image, test_image = components(world.x, world.test_x, task.image_dims)
+    text, test_text = components(world.text, world.base.text[world.test], task.text_dims)
+    parts = (part.astype(np.float32) for part in (image[rows], text[rows], test_image, test_text))
+    left, right = train(*parts, task, seed)
     return retrieval((left @ right.T).astype(np.float64))
 
 
@@ -43,15 +45,6 @@ def retrieval(sim: F64) -> dict[str, float]:
             found[f"r{k}_{way}"] = float((count <= k).mean())
         found[f"r{k}"] = (found[f"r{k}_text"] + found[f"r{k}_image"]) / 2
     return found
-
-
-def _standard(x: F32, t: F32) -> tuple[F32, F32]:
-    """Return rows centred and scaled by the training rows; square roots where no feature is negative."""
-    if x.min() >= 0 and t.min() >= 0:
-        x, t = np.sqrt(x), np.sqrt(t)
-    centre = x.mean(axis=0)
-    scale = np.float32(1.0 / max(float((x - centre).std(axis=0).mean()), 1e-12))
-    return (x - centre) * scale, (t - centre) * scale
 
 
 def train(image: F32, text: F32, test_image: F32, test_text: F32, task: Task, seed: int) -> tuple[F32, F32]:

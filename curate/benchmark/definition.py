@@ -45,12 +45,18 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """How the tasks train. probe_dims: principal components; 0: all. steps, batch, rate: of the contrastive heads."""
+    """How the tasks train.
+
+    probe_dims, image_dims, text_dims: principal components that the probe and the two heads read; 0: the embeddings
+    neighbours: votes of the nearest; steps, batch, rate: of the contrastive heads
+    """
 
     probe_dims: int = 256
     neighbours: int = 10
+    image_dims: int = 256
+    text_dims: int = 128
     steps: int = 600
-    batch: int = 512
+    batch: int = 256
     rate: float = 1e-3
 
 

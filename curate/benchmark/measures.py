@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import rankdata
 
+from curate.benchmark.features import components
 from curate.benchmark.world import World
 from curate.errors import UsageError
 from curate_kernels.arrays import B1, F32, F64, I64
@@ -72,22 +73,14 @@ def pair_information(world: World, rows: I64) -> float:
 
     assert world.text is not None
     assert world.base.text is not None
-    x, tx = _components(world.x, world.test_x, _DIMS[0])
-    y, ty = _components(world.text, world.base.text[world.test], _DIMS[1])
+    x, tx = _float32(*components(world.x, world.test_x, _DIMS[0]))
+    y, ty = _float32(*components(world.text, world.base.text[world.test], _DIMS[1]))
     sums = pair_sums(x[rows], y[rows])
     return set_information(sums, tx, ty, ridge=best_ridge(sums, x[rows], y[rows])).information
 
 
-def _components(x: F32, t: F32, dims: int) -> tuple[F32, F32]:
-    """Return the principal components of x, and of t by the same axes."""
-    if x.min() >= 0 and t.min() >= 0:
-        x, t = np.sqrt(x), np.sqrt(t)
-    centre = x.mean(axis=0, dtype=np.float64)
-    wide = x - centre
-    value, axes = np.linalg.eigh(wide.T @ wide / x.shape[0])
-    axes = axes[:, ::-1][:, : min(dims, x.shape[1])]
-    axes = axes / np.sqrt(max(float(value[::-1][: axes.shape[1]].mean()), 1e-12))
-    return (wide @ axes).astype(np.float32), ((t - centre) @ axes).astype(np.float32)
+def _float32(x: F64, t: F64) -> tuple[F32, F32]:
+    return x.astype(np.float32), t.astype(np.float32)
 
 
 def detection(world: World, columns: Mapping[str, F32], wanted: tuple[str, ...]) -> dict[str, float]:

@@ -19,8 +19,8 @@ def markdown(results: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -> 
         f"# {plain(results['name'])}",
         "",
         f"Means over {bench['seeds']} seeds (random: {bench['random_seeds']}) with 95 % bootstrap intervals. Budgets"
-        " are shares of the corrupted training rows. **+** better and **−** worse than random at the same budget, paired"
-        f" t test, p < {_ALPHA} after Holm's correction. Definition {results['digest'][:16]}.",
+        " are shares of the corrupted training rows. **+** better and **−** worse than random at the same budget,"
+        f" paired t test, p < {_ALPHA} after Holm's correction. Definition {results['digest'][:16]}.",
     ]
     for table in results["tables"]:
         lines += ["", *_measure(table)]
