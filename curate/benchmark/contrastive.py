@@ -58,7 +58,7 @@ def train(image: F32, text: F32, test_image: F32, test_text: F32, task: Task, se
         scale = torch.nn.Parameter(torch.tensor(math.log(14.0)))
         weights = [p for head in heads for p in head.parameters()]
         groups = [{"params": weights, "weight_decay": _DECAY}, {"params": [scale], "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=task.rate)
+        optimiser = torch.optim.AdamW(groups, lr=task.rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.rate, total_steps=task.steps, pct_start=0.1)
         batch = min(task.batch, image.shape[0])
         target = torch.arange(batch)
