@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from curate.engine.forget import forget as forget
     from curate.engine.grow import grow as grow
     from curate.engine.replay import replay as replay
+    from curate.engine.review import review as review
     from curate.engine.timeline import diff as diff
     from curate.engine.timeline import log as log
     from curate.engine.timeline import rollback as rollback
@@ -55,6 +56,7 @@ _LAZY = {
     "methods": "curate_selectors.registry",
     "read_manifest": "curate.manifest",
     "replay": "curate.engine.replay",
+    "review": "curate.engine.review",
     "rollback": "curate.engine.timeline",
     "score": "curate.scores.arrays",
     "score_pool": "curate.scores.pools",
@@ -78,6 +80,7 @@ __all__ = [
     "methods",
     "read_manifest",
     "replay",
+    "review",
     "rollback",
     "score",
     "score_pool",

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import curate
+from curate.cli.show import spark
+from curate.engine.describe import spread_of_scores
 from curate.errors import ManifestError, PoolError, UsageError
-from curate.report import Table, write_report
+from curate.report import Table, curves, maps, report_diff, report_manifest, write_report
 from curate.report.figures import histogram
 from curate.report.survey import class_balance, funnel, histograms, spread, worst
 from curate.report.text import clipped, percent, shown, stored, visible
@@ -92,7 +94,7 @@ def report_of(made: Path, out: Path, name: str = "report.html") -> str:
 class Page(HTMLParser):
     """Collects what a browser would act on."""
 
-    VOID = frozenset({"meta", "img", "rect", "line"})
+    VOID = frozenset({"meta", "img", "rect"})
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -128,12 +130,12 @@ def test_hostile_text_stays_text(made: Path, tmp_path: Path) -> None:
     page = Page(report_of(made, tmp_path))
     allowed = {
         "html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "div", "span", "p", "a",
-        "h1", "h2", "h3", "ul", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "bdi", "figure",
-        "figcaption", "img", "svg", "g", "rect", "line", "text",
+        "h1", "h2", "h3", "h4", "ul", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "bdi", "figure",
+        "figcaption", "img", "svg", "polyline", "g", "rect", "line", "text",
     }  # fmt: skip
     assert {tag for tag, _ in page.tags} <= allowed
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
+    assert all(value.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for value in page.values("src"))
     assert all(value.startswith("#") for value in page.values("href"))
     assert not page.values("style")
     assert page.open == []
@@ -179,7 +181,7 @@ def test_every_decision_is_shown(made: Path, tmp_path: Path) -> None:
 
 
 def test_headings_descend_one_step_at_a_time(made: Path, tmp_path: Path) -> None:
-    levels = [int(tag[1]) for tag, _ in Page(report_of(made, tmp_path)).tags if tag in ("h1", "h2", "h3")]
+    levels = [int(tag[1]) for tag, _ in Page(report_of(made, tmp_path)).tags if tag in ("h1", "h2", "h3", "h4")]
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
@@ -204,9 +206,64 @@ def test_report_without_its_images_or_a_manifest(made: Path, tmp_path: Path) -> 
         page = Page(write_report(copy, tmp_path / "deep" / "report.html").read_text(encoding="utf-8"))
     finally:
         hidden.rename(made / "images")
-    assert page.values("src") == []
+    assert [uri for uri in page.values("src") if not uri.startswith("data:image/png")] == []  # only maps are left
     assert "no such file or directory" in page.text
     assert "Selected samples" not in page.text
+
+
+def test_a_manifest_alone_is_shown(made: Path, tmp_path: Path) -> None:
+    text = report_manifest(made / "subset", tmp_path / "m.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert sum(uri.startswith("data:image/jpeg") for uri in page.values("src")) == 8
+    assert "Selected samples" in page.text
+    assert str(made) not in text
+    assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "link"}
+
+
+def test_versions_side_by_side_show_what_was_decided_anew(made: Path, tmp_path: Path) -> None:
+    pool = shutil.copytree(made / "pool", tmp_path / "pool")
+    first = curate.Pool.open(pool).version
+    kept = curate.Pool.open(pool).frame(["key", "decision"]).filter(pl.col("decision") == "admit")["key"][0]
+    curate.review(pool, [{"key": kept, "action": "drop"}])
+    text = report_diff(pool, first, curate.Pool.open(pool).version, tmp_path / "d.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "Admit admitted → refuse reviewed" in page.text.replace("\n", " ")
+    assert sum(uri.startswith("data:image/jpeg") for uri in page.values("src")) == 1
+    with pytest.raises(UsageError, match="no version '999'"):
+        report_diff(pool, 1, 999, tmp_path / "d.html")
+
+
+def test_the_map_puts_what_is_alike_together() -> None:
+    rng = np.random.default_rng(0)
+    place = np.concatenate([rng.normal((-5, 0), 0.1, (300, 2)), rng.normal((5, 0), 0.1, (100, 2))])
+    count, mean = maps._cells(place, np.repeat([0.0, 1.0], [300, 100]))
+    half = count.shape[1] // 2
+    assert (count[:, :half].sum(), count[:, half:].sum()) == (300, 100)
+    assert mean[count > 0].tolist() == (np.nonzero(count)[1] >= half).tolist()
+
+
+def test_coverage_and_gain_are_what_they_say(made: Path) -> None:
+    pool = curate.Pool.open(made / "pool")
+    x = pool.embeddings("image", where="decision = 'admit'")
+    uids = pool.frame(["uid"], where="decision = 'admit'")["uid"].to_list()
+    covered = curves._covered(x, x, np.array([1, 5, len(uids)]))
+    plain = [float((x @ x[:m].T).max(axis=1).mean()) for m in (1, 5, len(uids))]
+    np.testing.assert_allclose(covered, plain, atol=1e-6)
+    assert covered[-1] == pytest.approx(1.0, abs=1e-3)
+    curve = curves.coverage(pool, uids)
+    assert curve is not None
+    assert [name for _, name, _ in curve.lines] == ["at random", "as selected"]
+    assert curves.gain_over_time(pool, pool.frame(["decision"])) is None  # too few rows for a curve
+
+
+def test_notebooks_and_terminals_show_a_pool(made: Path, tmp_path: Path) -> None:
+    html_of = curate.Pool.open(made / "pool")._repr_html_()
+    assert "<b>Pool</b>" in html_of
+    assert "<td>admit</td><td>admitted</td>" in html_of
+    assert "of 3, best first" in curate.select(np.eye(9, dtype=np.float32), method="kcenter", budget=3)._repr_html_()
+    spread = spread_of_scores(made / "pool")
+    assert sum(spread["quality_contrast"]["counts"]) <= curate.Pool.open(made / "pool").rows
+    assert spark([0, 1, 8]) == " ▂█"
 
 
 def test_named_errors(made: Path, tmp_path: Path) -> None:

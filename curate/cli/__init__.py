@@ -11,12 +11,12 @@ import sys
 
 import typer
 
-from curate.cli import benching, commands, looking
+from curate.cli import benching, commands, looking, seeing
 from curate.cli.app import app
 from curate.cli.show import visible
 from curate.errors import CurateError
 
-__all__ = ["app", "benching", "commands", "looking", "main"]
+__all__ = ["app", "benching", "commands", "looking", "main", "seeing"]
 _INTERRUPTED = 5
 _SIGINT = 130
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.cli.app import app
-from curate.cli.show import AsJson, answer, console, draw, short
+from curate.cli.show import AsJson, answer, console, draw, short, spark
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,12 +40,23 @@ def _explained(answer: dict[str, Any]) -> Iterator[Table]:
 @app.command()
 def info(
     path: Annotated[str, typer.Argument(help="A pool or a manifest.")],
+    plot: Annotated[bool, typer.Option("--plot", help="Draw how the scores of a pool are spread.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show counts, versions, encoders and columns of a pool or a manifest."""
-    from curate.engine.describe import describe
+    from curate.engine.describe import describe, spread_of_scores
 
-    answer(describe(path), as_json, lambda d: [draw(d["kind"], {k: short(v) for k, v in d.items() if k != "kind"})])
+    told = describe(path)
+    if plot and told["kind"] == "pool":
+        told["spread"] = spread_of_scores(path)
+
+    def drawn(d: dict[str, Any]) -> Iterator[Table]:
+        yield draw(d["kind"], {k: short(v) for k, v in d.items() if k not in ("kind", "spread")})
+        if "spread" in d:
+            lines = {n: f"{s['low']:>9.3g} {spark(s['counts'])} {s['high']:<9.3g}" for n, s in d["spread"].items()}
+            yield draw("scores, from the 0.5 % to the 99.5 % quantile", lines)
+
+    answer(told, as_json, drawn)
 
 
 @app.command()

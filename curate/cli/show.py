@@ -25,6 +25,12 @@ def short(value: Any) -> str:
     return text if len(text) <= 400 else text[:400] + " … (--json shows all)"
 
 
+def spark(counts: list[int]) -> str:
+    """Return a histogram as a line of blocks; the smallest stands for anything above zero."""
+    most = max([*counts, 1])
+    return "".join(" " if not count else "▁▂▃▄▅▆▇█"[min(8 * count // most, 7)] for count in counts)
+
+
 def draw(title: str, values: dict[str, Any]) -> Table:
     """Return a titled table of names and values."""
     from rich.markup import escape

@@ -28,7 +28,9 @@ _QUALITY = ("width", "height", "quality_contrast", "quality_sharpness")
 READ = ["uid", "decision", "reason", "detail", "duplicate_of", "history", "counted", "embedded", "caption", "label"]
 READ += [*_GAINS, "gain_kept", *_QUALITY]
 _COPIES = ("near_duplicate", "exact_duplicate")
-_GATE_REASONS = ("caption_mismatch", "label_noise", HELD)
+KEEP, DROP, LABEL = "keep", "drop", "label"  # what the column `review` says: LABEL: the label is right
+REVIEWED = "reviewed"  # the reason of what a reviewer dropped
+_GATE_REASONS = ("caption_mismatch", "label_noise", HELD, REVIEWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class Changes:
             captions, table["label"].to_list(), self.embedded,
         )  # fmt: skip
         self.verdict = np.array(engine.gate.verdicts(self.rows, scores), dtype=object)
+        self.review = np.array(table["review"].to_list() if "review" in table.columns else [None] * len(self.uid))
+        self.verdict[(self.review == LABEL) & (self.verdict == "label_noise")] = ""
+        self.verdict[self.review == KEEP] = ""
+        self.verdict[self.review == DROP] = REVIEWED
         self.verdict[forgetting.rows] = FORGOTTEN
         self.worth = prefer.values(engine, table, scores["pvi"])
         self.leak = [""] * len(self.uid)
@@ -78,11 +84,12 @@ class Changes:
         forgotten = self.verdict == FORGOTTEN
         admitted = self.decision == "admit"
         dropped = admitted & (self.verdict != "")
-        old, better = self._successors(admitted & ~dropped)
+        forced = (self.review == KEEP) & ~admitted & self.embedded & ~forgotten
+        old, better = self._successors(admitted & ~dropped & (self.review != KEEP))
         gone = dropped.copy()
         gone[old] = True
         self.engine.index.remove([self.uid[i] for i in np.flatnonzero(gone)])
-        orphaned = self._orphans(gone, forgotten)
+        orphaned = self._orphans(gone & (self.verdict != REVIEWED), forgotten)
         for i in np.flatnonzero(orphaned):
             self.verdict[i] = self._poor(int(i)) or self.verdict[i]
         again = np.isin(self.reason, _GATE_REASONS) | orphaned | forgotten
@@ -92,7 +99,8 @@ class Changes:
             decision = "hold" if self.verdict[i] == HELD else "refuse"
             self._set(int(i), decision, str(self.verdict[i]), None, self.leak[i])
         waiting = ((again & ~admitted) | gone) & (self.verdict == "")
-        waiting[better] = waiting[old] = False
+        waiting[better] = waiting[old] = waiting[forced] = False
+        self._admit(np.flatnonzero(forced), free=True, apart=True)
         for rows in better, old:  # the place is theirs, one or the other
             self._admit(rows, free=True)
         self._admit(np.flatnonzero(waiting))
@@ -128,13 +136,16 @@ class Changes:
             return ""
         return refusal(width, height, Quality(contrast, sharpness), self.engine.recipe.clean)
 
-    def _admit(self, rows: I64, free: bool = False) -> None:
-        """Send rows through the online rule, in portions of a batch; free: whatever the bar of a bounded kept set."""
+    def _admit(self, rows: I64, free: bool = False, apart: bool = False) -> None:
+        """Send rows through the online rule, in portions of a batch.
+
+        free: whatever the bar of a bounded kept set; apart: whatever they duplicate
+        """
         size = self.engine.recipe.limits.batch_size
         for start in range(0, rows.size, size):
-            self._admit_batch(rows[start : start + size], free)
+            self._admit_batch(rows[start : start + size], free, apart)
 
-    def _admit_batch(self, rows: I64, free: bool) -> None:
+    def _admit_batch(self, rows: I64, free: bool, apart: bool) -> None:
         table = self.engine.pool.take(rows.tolist(), self.engine.columns("pixel_hash", "phash")).combine_chunks()
         image, text, has_text, _ = self.engine.table_rows(table)
         pixels = table.column("pixel_hash").to_pylist()
@@ -142,7 +153,7 @@ class Changes:
         leaks = engine.guard.leaks(image, pixels, engine.state.image.epsilon)
         stage = np.array([Stage.OUT if leak else Stage.FREE for leak in leaks], dtype=np.uint8)
         pictures = Pictures([self.uid[i] for i in rows], pixels, hash_words(table.column("phash").to_pylist()))
-        decided = engine.decide(engine.index, pictures, image, text, has_text, stage, free)
+        decided = engine.decide(engine.index, pictures, image, text, has_text, stage, free, apart)
         for name in _GAINS:
             self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
         self.kept[rows] = decided.kept
@@ -239,7 +250,7 @@ class Changes:
             "history": self.history.tolist(),
             "gain_kept": pa.array(self.kept, pa.int32(), mask=self.kept < 0),
         }
-        if self.forgetting.rows.size:
+        if self.forgetting.rows.size or self.engine.mended.counted:
             columns |= {"counted": self.counted, "embedded": self.embedded}
         columns |= {name: nullable(values) for name, values in (self.gains | self.scores).items()}
         return pa.table(columns)

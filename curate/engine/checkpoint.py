@@ -93,7 +93,15 @@ def settle(engine: Engine) -> None:
     engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
 
 
-def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, settled: bool) -> int:
+def revise(engine: Engine) -> None:
+    """Decide everything again after a review; what it says lies in `engine.mended`."""
+    last = engine.state.checkpoint
+    _decide(engine, False, False, Forgetting(), last is not None and last.settled, "review")
+
+
+def _decide(
+    engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, settled: bool, what: str = "checkpoint"
+) -> int:
     clean, pairs = engine.recipe.clean, engine.state.pairs
     warming = clean.captions and engine.gate.warming and pairs < clean.warmup and not (final and pairs > 0)
     gate = _models(engine, (1.0, 1.0), warming)
@@ -130,7 +138,7 @@ def _decide(engine: Engine, final: bool, guarded: bool, forgetting: Forgetting, 
         warming=gate.warming,
         settled=settled,
     )
-    engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict(), engine.mended.tables())
+    engine.pool = engine.writer.update(engine.pool, changes.table(), state.as_dict(), engine.mended.tables(), what)
     engine.mended = mend.Mended()
     engine.rebuild()
     return int((changes.decision[changes.moved] == "admit").sum())
@@ -151,7 +159,8 @@ def make_room(engine: Engine) -> None:
 
 
 def _read(engine: Engine, *more: str) -> list[str]:
-    return list(dict.fromkeys([*READ, *prefer.columns(engine), *more]))
+    review = [name for name in ("review",) if name in engine.pool.columns]
+    return list(dict.fromkeys([*READ, *prefer.columns(engine), *review, *more]))
 
 
 def _leaks(engine: Engine) -> list[str]:
@@ -195,6 +204,8 @@ def _score_all(engine: Engine, gate: Gate, place: I64) -> dict[str, F32]:
     for batch in engine.pool.scan(engine.columns("counted", "embedded")):
         image, text, has_text, labels = engine.table_rows(batch)
         counted, usable = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("counted", "embedded"))
+        if engine.mended:
+            counted = counted | np.isin(batch.column("row").to_numpy(), engine.mended.counted)
         rows = engine.gate_rows(image, text, has_text, labels, usable)
         stop = start + batch.num_rows
         for name, values in gate.score(rows, counted, place[start:stop]).items():

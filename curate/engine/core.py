@@ -129,7 +129,7 @@ class Engine:
         embedded: B1 = np.asarray(image.any(axis=1))
         good = embedded & np.array([not p.reason for p in batch], dtype=np.bool_)
         labels = [p.arrival.sample.label for p in batch]
-        self._number_classes([name for name, counts in zip(labels, good, strict=True) if counts])
+        self.number_classes([name for name, counts in zip(labels, good, strict=True) if counts])
         rows = self.gate_rows(image, text, has_text, labels, good)
         scores = self.gate.score(rows, np.zeros(len(batch), dtype=np.bool_))
         verdicts = self.gate.verdicts(rows, scores)
@@ -172,7 +172,7 @@ class Engine:
             text[has_text] = self.text_encoder.encode(given)
         return text, has_text
 
-    def _number_classes(self, labels: Sequence[str | None]) -> None:
+    def number_classes(self, labels: Sequence[str | None]) -> None:
         """Number new classes; with more than a label gate can judge, the rest stay without a number."""
         for name in labels:
             if name is not None and name not in self.class_number and len(self.state.classes) < _MOST_CLASSES:
@@ -188,16 +188,20 @@ class Engine:
         has_text: B1,
         stage: U8,
         free: bool = False,
+        apart: bool = False,
     ) -> Decided:
         """Judge rows against an index, in order, and add those that are admitted to it.
 
         free: a bounded kept set takes them without the bar that newcomers must reach
+        apart: they duplicate nothing, however alike they are
         """
         uids, hashes = pictures.uids, pictures.hashes
-        k, bits, eps = self.recipe.gain.k, self.recipe.dedup.phash, self.state.image.epsilon
+        k, bits = self.recipe.gain.k, -1 if apart else self.recipe.dedup.phash
+        eps = -1.0 if apart else self.state.image.epsilon
         eps_text = self.state.text.epsilon if self.state.text and self.recipe.dedup.match == "pair" else 2.0
         eps_alike = look_alike_epsilon(self.recipe.dedup.epsilon_phash, eps)
-        shown = ["" if out else pixel for out, pixel in zip(stage == Stage.OUT, pictures.pixels, strict=True)]
+        hidden = (stage == Stage.OUT) | apart
+        shown = ["" if out else pixel for out, pixel in zip(hidden, pictures.pixels, strict=True)]
         found = index.search(image, text, has_text, shown, k, eps, eps_text, Alike(hashes, bits, eps_alike))
         numbers: dict[str, int] = {}
         pixel = np.array([numbers.setdefault(p, len(numbers)) if p else -1 for p in shown], dtype=np.int64)

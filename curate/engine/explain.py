@@ -26,6 +26,7 @@ _SENTENCES = {
     "caption_mismatch": "image and caption tell less about each other than the threshold asks (pvi, bits)",
     "label_noise": "the image makes its label more surprising than its class's threshold allows (s1_label, bits)",
     "forgotten": "it was taken down",
+    "reviewed": "a reviewer dropped it",
     "budget": "limits.max_kept samples were admitted, and its gain did not win it a place among them",
     "eval_leak": "it is too near an image of a registered evaluation set",
     "undecodable": "its bytes do not decode",

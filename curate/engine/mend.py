@@ -40,16 +40,19 @@ class Mended:
     last: failures are recorded too
     captions: (caption, original, float16 embedding); labels: (label, original); tried: every rectifier that was asked
     entries: what goes into each mended row's history
+    marks: what a reviewer says of a row (`changes.KEEP` and so on, None for nothing); counted: rows that enter the sums
     """
 
     last: bool = False
     captions: dict[int, tuple[str, str, F16]] = field(default_factory=dict)
-    labels: dict[int, tuple[str, str]] = field(default_factory=dict)
+    labels: dict[int, tuple[str, str | None]] = field(default_factory=dict)
     tried: dict[int, list[str]] = field(default_factory=dict)
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    marks: dict[int, str | None] = field(default_factory=dict)
+    counted: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.labels or self.tried)
+        return bool(self.labels or self.tried or self.marks)
 
     def overlay(self, rows: I64, text: F32, labels: list[str | None]) -> None:
         """Put what is new over embeddings (b, t) and labels of the rows with these ordinals."""
@@ -60,14 +63,18 @@ class Mended:
 
     def over(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return a table of every row with what is new in its labels, histories and originals."""
-        new = {name: table[name].to_list() for name in ("label", "label_original", "caption_original", "history")}
+        names = ["label", "label_original", "caption_original", "history", *(["review"] if self.marks else [])]
+        new = {name: table[name].to_list() for name in names}
+        for row, mark in self.marks.items():
+            new["review"][row] = mark
         for row, (_, original, _) in self.captions.items():
             new["caption_original"][row] = original
-        for row, (label, original) in self.labels.items():
-            new["label"][row], new["label_original"][row] = label, original
+        for row, (label, given) in self.labels.items():
+            new["label"][row], new["label_original"][row] = label, given
         for row, entry in self.entries.items():
             new["history"][row] = append_history(new["history"][row], entry)
-        return table.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in new.items()})
+        table = table.with_columns(**{name: pl.Series(values, dtype=pl.String) for name, values in new.items()})
+        return table.with_columns(pl.col("counted") | pl.Series(np.isin(np.arange(table.height), self.counted)))
 
     def tables(self) -> list[tuple[I64, Any]]:
         """Return what is to be written: (ordinals ascending, Arrow table of the columns that change)."""
@@ -83,6 +90,10 @@ class Mended:
         if self.labels:
             label, before = zip(*(self.labels[row] for row in sorted(self.labels)), strict=True)
             out.append((np.array(sorted(self.labels)), pa.table({"label": label, "label_original": before})))
+        if self.marks:
+            out.append(
+                (np.array(sorted(self.marks)), pa.table({"review": [self.marks[row] for row in sorted(self.marks)]}))
+            )
         if self.tried:
             tried = pa.table({"mend_tried": [self.tried[row] for row in sorted(self.tried)]})
             out.append((np.array(sorted(self.tried)), tried))

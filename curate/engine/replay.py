@@ -89,7 +89,8 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
     "admitted_differ": share of the admitted sets that is in one of them only, where a duplicate counts as what it
     duplicates, "repeated": whether every version was there to be repeated; after a takedown they are gone, and
     checkpoints come when they are due, "mended": rows that are replayed with the caption or label that they were given
-    later, for the embeddings of the first are gone; where there are any, decisions may differ}.
+    later, for the embeddings of the first are gone, "reviewed": rows that people decided, which replay leaves to the
+    engine; where there are any of either, decisions may differ}.
 
     Needs room for a copy of the pool in the folder for temporary files.
 
@@ -110,7 +111,8 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
     was = opened.frame(["row", "uid", "source", "key", *_COMPARED])
     mended = opened.dataset.count_rows(filter="caption_original IS NOT NULL OR label_original IS NOT NULL")
     told = {"pool": str(pool), "version": opened.version, "order": order, "rows": opened.rows}
-    told |= {"repeated": repeated, "mended": int(mended)}
+    reviewed = opened.dataset.count_rows(filter="review IS NOT NULL") if "review" in opened.columns else 0
+    told |= {"repeated": repeated, "mended": int(mended), "reviewed": int(reviewed)}
     return told | ({"seed": seed} if order == "shuffle" else {}) | _compared(was, now)
 
 
@@ -125,7 +127,7 @@ def _moments(pool: Pool) -> list[_Moment] | None:
         event = pool.event(version)
         if event["what"] == "rollback":
             past = list(found.get(event["equals"], []))
-        elif event["what"] in ("batch", "checkpoint", "eviction"):
+        elif event["what"] in ("batch", "checkpoint", "eviction", "review"):
             rows = event["rows"] if event["what"] == "batch" else 0
             past.append(_Moment(event["what"], rows, pool.state(version)))
         found[version] = past.copy()

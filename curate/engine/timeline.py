@@ -23,9 +23,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 def log(pool: str | Path) -> list[dict[str, Any]]:
     """Return what every version did, newest first: {"version", "timestamp", "what", …}.
 
-    what: created, batch, checkpoint, scores, rollback, forget, moved (no rows, another state), commit (by an older
-    version of curate) or layout (columns or files were rearranged, no decision changed). A version that has a tag shows
-    it in "tags"; one that a takedown removed is "gone".
+    what: created, batch, checkpoint, review, scores, rollback, forget, moved (no rows, another state), commit (by an
+    older version of curate) or layout (columns or files were rearranged, no decision changed). A version that has a
+    tag shows it in "tags"; one that a takedown removed is "gone".
     """
     opened = Pool.open(pool)
     tags = _tags(opened)
@@ -63,8 +63,12 @@ def diff(pool: str | Path, first: Version, second: Version) -> dict[str, Any]:
 
     changed: {"admit → refuse near_duplicate": n, …}; examples: up to 20 rows that were decided anew
     """
-    opened = Pool.open(pool)
-    old, new = (Pool.open(pool, _number(opened, version)) for version in (first, second))
+    return changes(Pool.open(pool), first, second)[0]
+
+
+def changes(pool: Pool, first: Version, second: Version) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return what `diff` does, and {"was → is": uids of the rows that were decided anew}, the most frequent first."""
+    old, new = (Pool.open(pool.path, _number(pool, version)) for version in (first, second))
     names = ["uid", "source", "key", "decision", "reason"]
     before, after = old.frame(names), new.frame(names)
     both = before.join(after, on="uid", how="inner", suffix="_after")
@@ -74,17 +78,20 @@ def diff(pool: str | Path, first: Version, second: Version) -> dict[str, Any]:
     step = pl.format("{} {} → {} {}", "decision", "reason", "decision_after", "reason_after")
     steps = changed.select(step.alias("step")).group_by("step").len().sort("len", "step", descending=[True, False])
     added = after.join(before, on="uid", how="anti")
-    return {
+    decided = dict(steps.iter_rows())
+    told = {
         "versions": [old.version, new.version],
         "rows": [before.height, after.height],
         "added": count_decisions(added) | {"rows": added.height},
         "gone": before.join(after, on="uid", how="anti").height,
-        "changed": dict(steps.iter_rows()),
+        "changed": decided,
         "columns_added": [name for name in new.columns if name not in old.columns],
         "columns_gone": [name for name in old.columns if name not in new.columns],
         "recipe": recipe_from_dict(new.state()["recipe"]).differences(recipe_from_dict(old.state()["recipe"])),
         "examples": changed.head(_SHOWN).select("uid", "source", "key", step.alias("change")).to_dicts(),
     }
+    moved = changed.select("uid", step.alias("step"))
+    return told, {name: moved.filter(pl.col("step") == name)["uid"].to_list() for name in decided}
 
 
 def rollback(pool: str | Path, version: Version) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -224,6 +225,13 @@ class Pool:
         missing = [c for c in columns if c not in self.columns]
         if missing:
             raise UsageError(f"this pool has no column {', '.join(missing)}; it has: {', '.join(self.columns)}")
+
+    def _repr_html_(self) -> str:
+        """Return the counts as a table, for notebooks."""
+        counts = self.frame(["decision", "reason"]).group_by("decision", "reason").len().sort("len", descending=True)
+        lines = "".join(f"<tr><td>{d}</td><td>{r}</td><td>{n:,}</td></tr>" for d, r, n in counts.iter_rows())
+        head = f"<b>Pool</b> {html.escape(str(self.path))}, version {self.version}, {self.rows:,} rows"
+        return f"{head}<table><tr><th>decision</th><th>reason</th><th>rows</th></tr>{lines}</table>"
 
     def __repr__(self) -> str:
         return f"Pool({str(self.path)!r}, version={self.version}, rows={self.rows})"

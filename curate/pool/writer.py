@@ -144,6 +144,14 @@ class Writer:
         return Pool.open(self.path)
 
     @writes
+    def add_text(self, pool: Pool, name: str) -> Pool:
+        """Add a text column, null for every row so far. Changes no statistics."""
+        import pyarrow as pa
+
+        pool.dataset.add_columns(pa.field(name, pa.string()))
+        return Pool.open(self.path)
+
+    @writes
     def update(
         self,
         pool: Pool,
@@ -157,7 +165,7 @@ class Writer:
         changes: one row per row of the pool, with `uid` and the columns to replace
         some: (ordinals ascending, a table of other columns for these rows alone); only fragments that hold such rows
         are rewritten in these columns, so that embeddings elsewhere stay where they are
-        what: `checkpoint`, or `eviction` where nothing was fitted or scored anew
+        what: `checkpoint`, `review`, or `eviction` where nothing was fitted or scored anew
         """
         event: dict[str, Any] = {"what": what, "rows": changes.num_rows}
         if "decision" in changes.column_names:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 
     from curate.pool import Pool
 
-_MOST_PICTURES = 4_300_000  # characters of all pictures; the whole file stays below 5 MB
-_PER_REASON = 24
+_MOST_PICTURES = 4_300_000  # characters of all pictures; the whole file stays below 6 MB
+_PER_REASON, _BORDERLINE, _RANDOM = 12, 8, 8
+_MENDED, _PER_CHANGE = 12, 16
 _CHOSEN = 48
 _MOST_SOURCES = 20
 _LIBRARIES = ("numpy", "scipy", "polars", "pylance", "faiss-cpu", "torch", "onnxruntime", "pillow")
+_MANIFEST_PIXELS = 100_000_000
+_NO_SCORES = {"decision": "admit", "pvi": None, "s1_label": None, "quality_contrast": None, "quality_sharpness": None}
+_EMPTY: dict[str, Any] = {
+    "extra": (), "histograms": [], "maps": [], "curves": [], "mended": [], "mended_total": 0, "classes": [],
+    "chosen": [], "groups": [], "refusals": [], "refused_title": "Refused samples", "selection": None,
+}  # fmt: skip
 _EPSILON = "Epsilon is the distance, 1 − cosine, within which two samples are near duplicates."
 
 
@@ -52,7 +60,82 @@ def write_report(
     # Of an image that is there as several crops, the first.
     chosen = None if manifest is None else read_manifest(manifest).unique("uid", keep="first", maintain_order=True)
     info = None if manifest is None else manifest_info(manifest)
-    page = _render(_content(pool, chosen) | {"title": title, "selection": info, "extra": extra})
+    return _written(out, _content(pool, chosen) | {"title": title, "selection": info, "extra": extra})
+
+
+def report_manifest(manifest: str | Path, out: str | Path, *, moved: Mapping[str, str] | None = None) -> Path:
+    """Write what a manifest selected, without its pool, as one HTML file; return its path.
+
+    moved: {old root: new root} of sources that lie elsewhere now. Raises as `write_report` does.
+    """
+    import polars as pl
+
+    from curate.manifest import manifest_info, manifest_roots, read_manifest
+    from curate.report import pictures, survey
+    from curate.report.thumbnails import Thumbnails
+
+    info, rows = manifest_info(manifest), read_manifest(manifest).unique("uid", keep="first", maintain_order=True)
+    thumbnails = Thumbnails(manifest_roots(info, moved), _MANIFEST_PIXELS, _MOST_PICTURES)
+    state: dict[str, Any] = {"checkpoint": None, "classes": []}
+    shown_rows = rows[survey.spread(list(range(rows.height)), _CHOSEN)].to_dicts()
+    seen = rows.with_columns(pl.lit("admit").alias("decision"))
+    told = [(key, json.dumps(info[key])) for key in ("method", "params", "budget", "seed", "candidates") if key in info]
+    content = {
+        "headline": [(f"{rows.height:,}", "selected", stored(int(rows["size"].sum() or 0)))],
+        "funnel": [],
+        "histograms": survey.histograms(seen, state),
+        "classes": survey.class_balance(seen, None, state),
+        "chosen": pictures.tiles([{**_NO_SCORES, **row} for row in shown_rows], thumbnails, state),
+        "colophon": [
+            Table("Selection", ("what", "value"), told),
+            Table("Sources", ("source", "kind"), [(s["id"], s["kind"]) for s in info["sources"]]),
+        ],
+    }
+    return _written(out, content | {"title": "Selection report", "selection": info})
+
+
+def report_diff(pool: Pool | str | Path, first: int | str, second: int | str, out: str | Path) -> Path:
+    """Write how two versions of a pool differ as one HTML file, with samples that were decided anew; return its path.
+
+    Raises as `write_report` does, and UsageError for a version that is not there.
+    """
+    from curate.engine.timeline import changes
+    from curate.pool import Pool
+    from curate.report import pictures, survey
+    from curate.report.thumbnails import Thumbnails
+
+    pool = pool if isinstance(pool, Pool) else Pool.open(pool)
+    told, moved = changes(pool, first, second)
+    state = pool.state()
+    roots = {name: source["root"] for name, source in state["sources"].items()}
+    thumbnails = Thumbnails(roots, state["recipe"]["limits"]["max_pixels"], _MOST_PICTURES)
+    groups = []
+    for name, uids in moved.items():
+        found = pictures.detailed(pool, "uid", survey.spread(uids, _PER_CHANGE))
+        tiles = [("", pictures.tiles(found, thumbnails, state))]
+        groups.append({"name": name, "words": "", "rows": len(uids), "parts": tiles})
+    rows = [(name, _plain(told[name])) for name in ("rows", "added", "gone", "columns_added", "recipe")]
+    content = {
+        "headline": [
+            (f"{sum(map(len, moved.values())):,}", "decided anew", ""),
+            (f"{told['added']['rows']:,}", "added", ""),
+        ],
+        "funnel": [],
+        "extra": [Table("What differs", ("what", "from the first to the second"), rows)],
+        "refusals": groups,
+        "refused_title": "Decided anew",
+        "colophon": _colophon(pool, state),
+    }
+    return _written(out, content | {"title": f"Versions {told['versions'][0]} and {told['versions'][1]}"})
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _written(out: str | Path, content: dict[str, Any]) -> Path:
+    """Pour content into the template and write it."""
+    page = _render({**_EMPTY, **content})
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +169,7 @@ def _render(content: dict[str, Any]) -> str:
 
 def _content(pool: Pool, manifest: pl.DataFrame | None) -> dict[str, Any]:
     """Return everything the template shows of a pool and a manifest."""
-    from curate.report import pictures, survey
+    from curate.report import curves, maps, pictures, survey
     from curate.report.thumbnails import Thumbnails
 
     state, rows = pool.state(), survey.read_rows(pool)
@@ -99,15 +182,21 @@ def _content(pool: Pool, manifest: pl.DataFrame | None) -> dict[str, Any]:
     groups = pictures.duplicate_groups(pool, thumbnails)
     refusals = []
     for reason, count in survey.ordered_reasons(rows).items():
-        found = pictures.detailed(pool, "row", survey.worst(rows, reason, state, _PER_REASON))
-        words = survey.REASONS.get(reason, "")
-        refusals.append(
-            {"name": reason, "words": words, "rows": count, "tiles": pictures.tiles(found, thumbnails, state)}
-        )
+        parts = []
+        for name, numbers in survey.looks(rows, reason, state, (_PER_REASON, _BORDERLINE, _RANDOM)):
+            parts.append((name, pictures.tiles(pictures.detailed(pool, "row", numbers), thumbnails, state)))
+        refusals.append({"name": reason, "words": survey.REASONS.get(reason, ""), "rows": count, "parts": parts})
+    mended, total = pictures.mended(pool, thumbnails, _MENDED)
+    picks = None if manifest is None else manifest["uid"].to_list()
+    lines = [curves.gain_over_time(pool, rows), curves.coverage(pool, picks) if picks else None]
     return {
         "headline": _headline(rows, manifest),
         "funnel": survey.funnel(rows, None if manifest is None else manifest.height),
         "histograms": survey.histograms(rows, state),
+        "maps": maps.pool_maps(pool, rows),
+        "curves": [curve for curve in lines if curve is not None],
+        "mended": mended,
+        "mended_total": total,
         "classes": survey.class_balance(rows, manifest, state),
         "chosen": chosen,
         "groups": groups,

@@ -73,7 +73,7 @@ def histogram(name: str, about: str, values: F64, admitted: B1, thresholds: Mapp
     drawn = cuts if len(cuts) <= _MOST_RULES else [cuts[0], cuts[len(cuts) // 2], cuts[-1]]
     summary = f"{values.size:,} rows, median {np.median(values):.2f}, 1 % below {np.quantile(values, 0.01):.2f}"
     summary += f" and 1 % above {np.quantile(values, 0.99):.2f}{_thresholds(cuts)}"
-    ticks = [(place(value), f"{value:g}".replace("-", "−")) for value in _ticks(low, high)]
+    ticks = [(place(value), f"{value:g}".replace("-", "−")) for value in round_steps(low, high)]
     return Histogram(name, about, summary.replace("-", "−"), bars, ticks, [place(value) for value in drawn])
 
 
@@ -85,7 +85,7 @@ def _range(values: F64, cuts: list[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_steps(low: float, high: float) -> list[float]:
     """Return round numbers between two bounds, four to nine of them: steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))

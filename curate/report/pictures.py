@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.report.survey import label_thresholds
+from curate.report.survey import label_thresholds, spread
 from curate.report.text import clipped
 from curate_kernels.arrays import F32
 
@@ -60,6 +61,38 @@ def detailed(pool: Pool, column: str, values: Sequence[Any]) -> list[dict[str, A
     found = pool.frame(_DETAILS, where=f"{column} IN ({listed})")
     by_value = {row[column]: row for row in found.iter_rows(named=True)}
     return [by_value[value] for value in values if value in by_value]
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A sample whose caption or label was replaced: the tile, what it said before, and by what it was mended."""
+
+    tile: Tile
+    what: str
+    before: str
+    after: str
+    by: str
+
+
+def mended(pool: Pool, thumbnails: Thumbnails, most: int) -> tuple[list[Mended], int]:
+    """Return up to `most` samples that were given another caption or label, evenly spread, and how many there are."""
+    where = "caption_original IS NOT NULL OR label_original IS NOT NULL"
+    numbers = pool.frame(["row"], where=where)["row"].to_list()
+    shown = spread(numbers, most)
+    if not shown:
+        return [], 0
+    names = ["row", "caption", "caption_original", "label", "label_original", "history"]
+    listed = ", ".join(map(str, shown))
+    texts = {row["row"]: row for row in pool.frame(names, where=f"row IN ({listed})").iter_rows(named=True)}
+    out = []
+    for row in detailed(pool, "row", shown):
+        text = texts[row["row"]]
+        what = "caption" if text["caption_original"] is not None else "label"
+        by = [entry["reason"] for entry in json.loads(text["history"]) if entry["decision"] in ("mend", "review")]
+        before, after = (clipped(text[name] or "", _MOST_CAPTION) for name in (f"{what}_original", what))
+        tile = _tile({**row, "caption": None, "label": None}, thumbnails, "")
+        out.append(Mended(tile, what, before, after, ", ".join(by)))
+    return out, len(numbers)
 
 
 def duplicate_groups(pool: Pool, thumbnails: Thumbnails, most: int = 12, shown: int = 5) -> list[Group]:

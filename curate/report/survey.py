@@ -32,6 +32,7 @@ REASONS = {
     "near_duplicate": "All but the same as a sample that was kept.",
     "caption_mismatch": "Image and caption do not inform each other.",
     "label_noise": "The label does not fit the image.",
+    "reviewed": "A reviewer dropped it.",
     "warmup": "Held back until the caption model can be fitted.",
 }
 """Reasons of refusal in the order in which a sample meets them, each in words."""
@@ -41,6 +42,9 @@ SCORES = {
     "s1_label": "How surprising the label is, in bits, once the image is seen. High is suspicious.",
     "gain": "What a sample added to those kept before it: its distance to its nearest neighbours, from 0 to 1.",
 }
+
+SCORED = ("caption_mismatch", "label_noise", "too_small", "low_quality")
+"""Reasons that a number decides."""
 
 _MOST_CLASSES = 60
 _COLUMNS = ("row", "decision", "reason", "label", "size", "width", "height", "quality_contrast", "quality_sharpness")
@@ -157,6 +161,21 @@ def class_balance(rows: pl.DataFrame, manifest: pl.DataFrame | None, state: Mapp
         )
         for label, *counts in lines
     ]
+
+
+def looks(
+    rows: pl.DataFrame, reason: str, state: Mapping[str, Any], most: tuple[int, int, int]
+) -> list[tuple[str, list[int]]]:
+    """Return (which, rows) of what to look at among the refused: the worst, the nearest to passing, some at random.
+
+    Where no score decided, or there are few, all that is shown stands under one heading, "".
+    """
+    ranked = worst(rows, reason, state, rows.height)
+    if reason not in SCORED or len(ranked) <= sum(most):
+        return [("", ranked if len(ranked) <= sum(most) else spread(ranked, sum(most)))]
+    low, near = ranked[: most[0]], ranked[-most[1] :][::-1]
+    rest = np.random.default_rng(0).permutation(np.array(ranked[most[0] : -most[1]]))[: most[2]]
+    return [("The worst", low), ("Nearest to passing", near), ("At random", sorted(rest.tolist()))]
 
 
 def worst(rows: pl.DataFrame, reason: str, state: Mapping[str, Any], most: int) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.engine.changes import REVIEWED
 from curate.engine.guard import REASON as EVAL_LEAK
 from curate.errors import UsageError
 from curate.pool import VIEWS, Pool, table_schema
@@ -26,7 +27,8 @@ from curate_selectors.registry import entry, make
 from curate_selectors.types import Candidates
 
 _GAINS = ("gain", "gain_arrival")  # a row that the online rule did not measure gained nothing
-_NEVER = (EVAL_LEAK, FORGOTTEN)  # no training on a test, nor on what was taken down
+# No training on a test, nor on what was taken down, or dropped by a reviewer.
+_NEVER = (EVAL_LEAK, FORGOTTEN, REVIEWED)
 _MOST = 0.5  # of the memory limit: embeddings that take less are read whole
 _FIELDS = ("embeddings", "text", "captions", "labels", "groups", "target")
 

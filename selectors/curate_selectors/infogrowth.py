@@ -18,7 +18,7 @@ from curate_kernels.arrays import F32, I64
 from curate_kernels.topk import push_topk
 from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.errors import SelectorError
-from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.inputs import check_count, need_labels, need_rows
 from curate_selectors.sampling import draw
 from curate_selectors.types import Batch, Candidates, Decision, Selection
 
@@ -118,6 +118,43 @@ class InfoGrowthReference(InfoGrowth):
     def gains(self, x: F32) -> F32:
         """Return the gains of rows x (n, d) as they arrive in the order given."""
         return stream_gains(x, self.k)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoGrowthLabelled(InfoGrowthReference):
+    """The published form for labelled images: 1 - p is added to the gain, where p is the share of the own class.
+
+    p is counted among the k nearest rows before; a row without a label, or that nothing precedes, has no such term. It
+    doubles the share of wrong labels where no gate has refused them.
+    """
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        """Sample `count` rows by both terms, as they were when each row arrived in the order given. Memory O(n d)."""
+        x, label = need_rows(data, "infogrowth-labelled"), need_labels(data, "infogrowth-labelled")
+        gain = self.gains(x) + class_surprise(x, label, self.k)
+        return InfoGrowth.select(self, replace(data, scores={"gain": gain}), count, seed)
+
+
+def class_surprise(x: F32, label: I64, k: int) -> F32:
+    """Return 1 - the share of the own class among the k nearest rows before, (n,) float32; 0 where that is unknown.
+
+    x: (n, d) float32 unit rows; label: (n,) int64, -1 unknown. O(n²d) time, O(n) memory.
+    """
+    out = np.zeros(x.shape[0], dtype=np.float32)
+    for start in range(0, x.shape[0], _BLOCK):
+        block = x[start : start + _BLOCK]
+        top = np.full((block.shape[0], k), -np.inf, dtype=np.float32)
+        found = np.full((block.shape[0], k), -1, dtype=np.int64)
+        for base in range(0, start, _TILE):
+            tile = x[base : min(base + _TILE, start)]
+            push_topk(block @ tile.T, np.ones(tile.shape[0], dtype=np.bool_), base, top, found)
+        inside = np.where(np.tri(block.shape[0], k=-1, dtype=np.bool_), block @ block.T, np.float32(-np.inf))
+        push_topk(inside, np.ones(block.shape[0], dtype=np.bool_), start, top, found)
+        own = label[start : start + _BLOCK, None]
+        voters = (found >= 0) & (label[found] >= 0) & (own >= 0)
+        other = (voters & (label[found] != own)).sum(axis=1)
+        out[start : start + _BLOCK] = other / np.maximum(voters.sum(axis=1), 1)
+    return out
 
 
 def gains_now(x: F32, at: I64, k: int) -> F32:

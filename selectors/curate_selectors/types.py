@@ -92,3 +92,10 @@ class Selection:
     gain: F32
     weight: F32
     probability: F32
+
+    def _repr_html_(self) -> str:
+        """Return the first picks as a table, for notebooks."""
+        columns = zip(self.index[:10].tolist(), self.gain.tolist(), self.weight.tolist(), strict=False)
+        lines = "".join(f"<tr><td>{i}</td><td>{g:.4g}</td><td>{w:g}</td></tr>" for i, g, w in columns)
+        head = f"<b>Selection</b> of {self.index.size:,}, best first"
+        return f"{head}<table><tr><th>index</th><th>gain</th><th>weight</th></tr>{lines}</table>"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from curate_kernels.arrays import unit_rows
 from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.errors import SelectorError
-from curate_selectors.infogrowth import InfoGrowth, stream_gains
+from curate_selectors.infogrowth import InfoGrowth, InfoGrowthLabelled, class_surprise, stream_gains
 from curate_selectors.types import Batch, Candidates, Stage
 from curate_selectors.uniform import Random
 
@@ -127,6 +127,36 @@ def test_gains_equal_the_plain_loop(n: int, k: int, seed: int) -> None:
 def test_gains_equal_the_plain_loop_across_blocks(rng: np.random.Generator) -> None:
     x = unit(rng, 600)
     np.testing.assert_allclose(stream_gains(x, 4), plain_gains(x, 4), atol=1e-5)
+
+
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 99))
+def test_the_class_term_equals_the_plain_loop(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, label = unit(rng, n, 4), rng.integers(-1, 3, n)
+    np.testing.assert_allclose(class_surprise(x, label, k), plain_surprise(x, label, k), atol=1e-6)
+
+
+def plain_surprise(x: np.ndarray, label: np.ndarray, k: int) -> list[float]:
+    terms = []
+    for i in range(len(x)):
+        nearest = np.argsort(-(x[:i] @ x[i]), kind="stable")[:k]
+        votes = [label[j] for j in nearest if label[j] >= 0]
+        known = votes and label[i] >= 0
+        terms.append(1 - votes.count(label[i]) / len(votes) if known else 0.0)
+    return terms
+
+
+def test_the_class_term_across_blocks_prefers_wrong_labels(rng: np.random.Generator) -> None:
+    label = np.arange(600) % 3
+    x = unit(rng, 3)[label] + 0.01 * rng.normal(size=(600, 8)).astype(np.float32)
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    wrong = label.copy()
+    wrong[500:510] = (wrong[500:510] + 1) % 3
+    np.testing.assert_allclose(class_surprise(x, wrong, 4), plain_surprise(x, wrong, 4), atol=1e-6)
+    chosen = InfoGrowthLabelled().select(Candidates(n=600, x=x, label=wrong), 20, 0)
+    assert np.isin(np.arange(500, 510), chosen.index).sum() >= 4  # .3 by chance
+    with pytest.raises(SelectorError, match="needs labels"):
+        InfoGrowthLabelled().select(Candidates(n=600, x=x), 20, 0)
 
 
 # --- infogrowth, the online decision

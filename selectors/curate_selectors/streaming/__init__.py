@@ -21,6 +21,14 @@ METHODS: dict[str, Entry] = {
         "As published: sampling by the gain that each sample had when it arrived.",
         draws=True,
     ),
+    "infogrowth-labelled": Entry(
+        "curate_selectors.infogrowth:InfoGrowthLabelled",
+        ("subset",),
+        ("embeddings", "labels"),
+        "Qin et al., Dataset Growth, ECCV 2024, arXiv:2405.18347",
+        "As published for labelled images: 1 - the share of the own class among the neighbours is added.",
+        draws=True,
+    ),
     "sieve-streaming": Entry(
         "curate_selectors.streaming.sieve:SieveStreaming",
         ("subset",),
