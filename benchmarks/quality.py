@@ -1,8 +1,8 @@
-"""Which selector is best: every definition in benchmarks/definitions, or some, as one Markdown file with the environment.
+"""Which selector is best: every definition in benchmarks/definitions, or some, as one Markdown file.
 
     python -m benchmarks.quality [NAME …] [--out benchmarks-out] [--workers N]
 
-Definitions whose data are not there ($CURATE_DATA) are left out, and the file says so. Cells that are finished are read.
+Definitions whose data are not there ($CURATE_DATA) are left out, and the file says so. Finished cells are read.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.benchmark.definition import EVERYTHING, Chooser, Gate
+from curate.benchmark.definition import CALIBRATED, EVERYTHING, Chooser, Gate
 from curate.benchmark.world import World
 from curate.errors import CurateError, UsageError
 from curate.files import atomic_write, digest
@@ -57,11 +57,21 @@ class Scores:
         from curate.scores.arrays import score
 
         world, start = self._world, time.perf_counter()
-        columns = score(world.x, name, text=world.text, labels=world.labels, captions=captions(world))
+        columns = (
+            _gated(world)
+            if name == CALIBRATED
+            else score(world.x, name, text=world.text, labels=world.labels, captions=captions(world))
+        )
         arrays: dict[str, Any] = {**columns, "_seconds": np.float64(time.perf_counter() - start)}
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         atomic_write(file, stream.getvalue())
+
+
+def _gated(world: World) -> Columns:
+    from curate.benchmark.gates import calibrated
+
+    return {CALIBRATED: calibrated(world).astype(np.float32)}
 
 
 def captions(world: World) -> list[str] | None:
@@ -106,6 +116,8 @@ def _score_names(chooser: Chooser) -> set[str]:
     from curate.selection.needs import needs_of, score_name, score_of
 
     names = set(chooser.scores)
+    if chooser.gate == CALIBRATED:
+        names.add(CALIBRATED)
     if isinstance(chooser.gate, Gate):
         names.add(score_of(chooser.gate.column))
     if chooser.method != EVERYTHING and not chooser.method.startswith("peer:"):
@@ -121,6 +133,9 @@ def _passed(world: World, gate: str | Gate, given: Columns) -> B1:
         return np.ones(world.n, dtype=np.bool_)
     if gate == "oracle":
         return ~world.plan.bad()
+    if gate == CALIBRATED:
+        kept: B1 = given[CALIBRATED] > 0
+        return kept
     assert isinstance(gate, Gate)
     if gate.column not in given:
         raise UsageError(f"the gate reads {gate.column}, which its score does not give on this data")

@@ -21,6 +21,7 @@ STEPS = (
     "leaks",
 )  # fmt: skip
 EVERYTHING = "everything"
+ORACLE, CALIBRATED = "oracle", "calibrated"  # gates by name
 LEAST_RANDOM = 5  # seeds of the baseline
 
 
@@ -123,7 +124,8 @@ class Chooser:
     """A method behind a gate.
 
     method: of `curate methods`, `everything`, or a peer, `peer:NAME`; params: its parameters
-    gate: nothing, `oracle` (the rows that are not planted as bad), or a Gate; scores: computed and given besides
+    gate: nothing, `oracle` (the rows that are not planted as bad), `calibrated` (as `curate grow` refuses captions and
+        labels), or a Gate; scores: computed and given besides
     """
 
     method: str
@@ -232,8 +234,8 @@ def _chooser(name: str, value: Any) -> Chooser:
     made: Chooser = _made(Chooser, where, rest)
     if isinstance(gate, dict):
         return dataclasses.replace(made, gate=_made(Gate, where, gate))
-    if gate not in ("", "oracle"):
-        raise DefinitionError(f"{where}.gate is {gate!r}; it must be 'oracle', or a table with a column")
+    if gate not in ("", ORACLE, CALIBRATED):
+        raise DefinitionError(f"{where}.gate is {gate!r}; it must be 'oracle', 'calibrated', or a table with a column")
     return dataclasses.replace(made, gate=gate)
 
 
