@@ -57,11 +57,10 @@ class Scores:
         from curate.scores.arrays import score
 
         world, start = self._world, time.perf_counter()
-        columns = (
-            _gated(world)
-            if name == CALIBRATED
-            else score(world.x, name, text=world.text, labels=world.labels, captions=captions(world))
-        )
+        if name == CALIBRATED:
+            columns = _gated(world)
+        else:
+            columns = score(world.x, name, text=world.text, labels=world.labels, captions=captions(world))
         arrays: dict[str, Any] = {**columns, "_seconds": np.float64(time.perf_counter() - start)}
         stream = io.BytesIO()
         np.savez(stream, **arrays)

@@ -30,8 +30,8 @@ def contrastive(world: World, rows: I64, task: Task, seed: int) -> dict[str, flo
         raise UsageError(f"contrastive training needs captions and {_LEAST} pairs at least; there are {rows.size}")
     image, test_image = components(world.x, world.test_x, task.image_dims)
     text, test_text = components(world.text, world.base.text[world.test], task.text_dims)
-    parts = (part.astype(np.float32) for part in (image[rows], text[rows], test_image, test_text))
-    left, right = train(*parts, task, seed)
+    pair = (image[rows].astype(np.float32), text[rows].astype(np.float32))
+    left, right = train(*pair, test_image.astype(np.float32), test_text.astype(np.float32), task, seed)
     return retrieval((left @ right.T).astype(np.float64))
 
 

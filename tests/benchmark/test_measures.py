@@ -10,8 +10,9 @@ import pytest
 
 from curate.benchmark import contrastive as heads
 from curate.benchmark import measures, probes
-from curate.benchmark.choose import checked
-from curate.benchmark.definition import Definition, Task, definition_from
+from curate.benchmark.choose import Scores, _passed, checked, choose
+from curate.benchmark.definition import Chooser, Definition, Gate, Task, definition_from
+from curate.benchmark.gates import calibrated
 from curate.benchmark.world import World, build_world
 from curate.errors import UsageError
 from curate_kernels.arrays import unit_rows
@@ -140,6 +141,36 @@ def test_the_probe_learns_more_from_good_labels(world: World) -> None:
     assert found["balanced_accuracy"] > probes.probe(world, mixed, task, 0)["balanced_accuracy"] + 0.3
     with pytest.raises(UsageError, match="one class"):
         probes.probe(world, np.flatnonzero(world.plan.label == 0), task, 0)
+
+
+def test_the_calibrated_gate_refuses_wrong_labels_and_captions_as_growing_would(tmp_path: Path) -> None:
+    shares = {"flipped": 0.1, "shuffled": 0.1}
+    collection = {"kind": "synthetic", "rows": 1600, "classes": 4, "dims": 8, "spread": 0.15} | shares
+    selectors = {"random": {"method": "random"}}
+    made = definition_from({"dataset": {"c": collection}, "selector": selectors})
+    world = build_world(made, "c", "clean", 0, tmp_path)
+    passed, bad = calibrated(world), world.plan.bad()
+    assert (~passed[bad]).mean() > 0.8
+    assert (~passed[~bad]).mean() < 0.12  # 5 % by caption, 5 % by label
+    scores = Scores(world, 0, tmp_path / "scores")
+    gated = choose(world, Chooser(method="everything", gate="calibrated"), 1.0, 0, scores)
+    np.testing.assert_array_equal(gated.index, np.flatnonzero(passed))
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        (Gate(column="pvi", least=2.0), [2, 3, 4]),
+        (Gate(column="pvi", least=2.0, most=3.0), [2, 3]),
+        (Gate(column="pvi", drop_lowest=0.4), [2, 3, 4]),
+        (Gate(column="pvi", drop_highest=0.2), [0, 1, 2, 3]),
+        ("", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_a_gate_lets_pass_what_it_says(world: World, gate: Gate | str, expected: list[int]) -> None:
+    small = replace(world, plan=world.plan.at(np.arange(6)), x=world.x[:6])
+    pvi = np.array([0, 1, 2, 3, 4, np.nan], dtype=np.float32)
+    assert np.flatnonzero(_passed(small, gate, {"pvi": pvi})).tolist() == expected
 
 
 def test_recall_by_sorting() -> None:
