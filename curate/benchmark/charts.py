@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 470.0, 10.0, 230.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 460.0, 10.0, 230.0
 COLOURS = (
     "#4477aa", "#cc6677", "#117733", "#ddaa33", "#882255", "#44aa99", "#999933", "#aa4499", "#332288", "#888888",
 )  # fmt: skip

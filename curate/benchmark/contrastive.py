@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.benchmark.definition import Task
-from curate.benchmark.features import components
+from curate.benchmark.features import of_world
 from curate.benchmark.world import World
 from curate.errors import UsageError
 from curate_kernels.arrays import F32, F64, I64
@@ -26,10 +26,10 @@ def contrastive(world: World, rows: I64, task: Task, seed: int) -> dict[str, flo
     The number of steps is the definition's whatever was selected: every selection gets the same compute. Loss:
     van den Oord et al., arXiv:1807.03748, both ways, a learned temperature. Raises UsageError without captions.
     """
-    if world.text is None or world.base.text is None or rows.size < _LEAST:
-        raise UsageError(f"contrastive training needs captions and {_LEAST} pairs at least; there are {rows.size}")
-    image, test_image = components(world.x, world.test_x, task.image_dims)
-    text, test_text = components(world.text, world.base.text[world.test], task.text_dims)
+    if rows.size < _LEAST:
+        raise UsageError(f"contrastive training needs {_LEAST} pairs at least; there are {rows.size}")
+    image, test_image = of_world(world, "image", task.image_dims)
+    text, test_text = of_world(world, "text", task.text_dims)
     pair = (image[rows].astype(np.float32), text[rows].astype(np.float32))
     left, right = train(*pair, test_image.astype(np.float32), test_text.astype(np.float32), task, seed)
     return retrieval((left @ right.T).astype(np.float64))

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
+from curate.benchmark.world import World
+from curate.errors import UsageError
 from curate_kernels.arrays import F32, F64
+
+_KEPT: dict[tuple[str, str, int], tuple[F64, F64]] = {}  # of the world at hand: every cell of it reads the same
+
+
+def of_world(world: World, view: Literal["image", "text"], dims: int) -> tuple[F64, F64]:
+    """Return the components of a world's training rows and of its held-out rows. Raises UsageError without captions."""
+    key = (world.digest, view, dims)
+    if key not in _KEPT:
+        for old in [old for old in _KEPT if old[0] != world.digest]:
+            del _KEPT[old]
+        x, t = world.x, world.test_x
+        if view == "text":
+            if world.text is None or world.base.text is None:
+                raise UsageError("this task needs captions, and the collection has none")
+            x, t = world.text, world.base.text[world.test]
+        _KEPT[key] = components(x, t, dims)
+    return _KEPT[key]
 
 
 def components(x: F32, t: F32, dims: int) -> tuple[F64, F64]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import rankdata
 
-from curate.benchmark.features import components
+from curate.benchmark.features import of_world
 from curate.benchmark.world import World
 from curate.errors import UsageError
 from curate_kernels.arrays import B1, F32, F64, I64
@@ -71,10 +71,8 @@ def pair_information(world: World, rows: I64) -> float:
     from curate.scoring.gaussian import best_ridge, pair_sums
     from curate.scoring.setlevel import set_information
 
-    assert world.text is not None
-    assert world.base.text is not None
-    x, tx = _float32(*components(world.x, world.test_x, _DIMS[0]))
-    y, ty = _float32(*components(world.text, world.base.text[world.test], _DIMS[1]))
+    x, tx = _float32(*of_world(world, "image", _DIMS[0]))
+    y, ty = _float32(*of_world(world, "text", _DIMS[1]))
     sums = pair_sums(x[rows], y[rows])
     return set_information(sums, tx, ty, ridge=best_ridge(sums, x[rows], y[rows])).information
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from curate.benchmark.definition import Task
-from curate.benchmark.features import components
+from curate.benchmark.features import of_world
 from curate.benchmark.world import World
 from curate.errors import UsageError
 from curate_kernels.arrays import F64, I64
@@ -30,7 +30,7 @@ def probe(world: World, rows: I64, task: Task, seed: int) -> dict[str, float]:
     label, truth = world.plan.label[rows], world.base.label[world.test][test]
     if np.unique(label).size < 2 or not test.size:
         raise UsageError("the selection bears one class only; a probe needs two")
-    x, t = components(world.x, world.test_x, task.probe_dims)
+    x, t = of_world(world, "image", task.probe_dims)
     x, t = x[rows], t[test]
     classes = len(world.base.classes)
     found = {}

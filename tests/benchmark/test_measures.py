@@ -78,7 +78,7 @@ def test_right_pairs_teach_more_than_shuffled_ones(world: World) -> None:
     wrong = world.plan.truth["shuffled"]
     good = np.flatnonzero(~wrong & ~world.plan.bad())[:100]
     bad = good.copy()
-    mixed = replace(world, plan=replace(world.plan, caption=np.roll(world.plan.caption, 1)))
+    mixed = replace(world, digest="mixed 1", plan=replace(world.plan, caption=np.roll(world.plan.caption, 1)))
     assert measures.pair_information(world, good) > measures.pair_information(mixed, bad) + 1
 
 
@@ -186,7 +186,7 @@ def test_recall_by_sorting() -> None:
 def test_training_pairs_retrieves_and_shuffled_pairs_do_not(world: World) -> None:
     task = Task(steps=60, batch=64)
     good = np.flatnonzero(~world.plan.bad())
-    mixed = replace(world, plan=replace(world.plan, caption=np.roll(world.plan.caption, 7)))
+    mixed = replace(world, digest="mixed 7", plan=replace(world.plan, caption=np.roll(world.plan.caption, 7)))
     found, chance = heads.contrastive(world, good, task, 0), heads.contrastive(mixed, good, task, 0)
     assert found["r10"] > 0.8
     assert chance["r10"] < 0.4
