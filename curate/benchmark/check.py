@@ -30,8 +30,11 @@ def check(definition: Definition) -> None:
             f"bench.random_seeds is {bench.random_seeds}; the baseline needs {max(LEAST_RANDOM, bench.seeds)} at least"
         )
     _one_of("bench.tasks", bench.tasks, TASKS)
-    if min(definition.task.steps, definition.task.batch, definition.task.neighbours) < 1 or definition.task.rate <= 0:
-        raise DefinitionError("[task] steps, batch, neighbours and rate must be above 0")
+    task = definition.task
+    if min(task.steps, task.batch, task.neighbours, task.network_steps) < 1 or task.rate <= 0:
+        raise DefinitionError("[task] steps, batch, neighbours, rate and network_steps must be above 0")
+    if min(task.probe_dims, task.image_dims, task.text_dims) < 0 or not 8 <= task.side <= 256:
+        raise DefinitionError("[task] dims must not be negative, and side must lie between 8 and 256")
     for name, one in definition.dataset.items():
         _check_set(f"dataset.{name}", one)
     for name, steps in definition.corruption.items():

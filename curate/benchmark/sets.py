@@ -22,6 +22,7 @@ from curate_kernels.arrays import F32, I64
 Table = dict[str, list[Any]]
 _BATCH = 32
 _TEXTS = 256
+_SKIP = 64  # rows that are read and passed over rather than a source opened anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +97,13 @@ def _from_source(one: Set, cache: Path) -> Base:
     sources = open_sources([expanded(one.path)], columns)
     told: dict[str, Any] = {"sources": [[source.id, source.fingerprint] for source in sources], "most": one.most}
     told |= {"columns": [one.label, one.caption, one.group]}
-    kept: list[tuple[int, int]] = []
 
     def stream() -> tuple[Table, Iterator[Pixels]]:
         table: Table = {name: [] for name in ("label", "caption", "group", "place", "meta", "dropped")}
         return table, _decoded(sources, one.most, table)
 
     def read(rows: I64) -> Iterator[Pixels]:
-        if not kept:
-            kept.extend(tuple(place) for place in base.columns["_place"])
-        for i in rows.tolist():
-            number, ordinal = kept[i]
-            yield decode(next(iter(sources[number].rows(ordinal))).data).pixels
+        return _read_again(sources, [base.columns["_place"][i] for i in rows.tolist()])
 
     base = _embedded(one, told, cache, stream, read)
     return base
@@ -134,6 +130,17 @@ def _decoded(sources: Sequence[Source], most: int, table: Table) -> Iterator[Pix
             table["place"].append([number, ordinal])
             table["meta"].append({k: v for k, v in sample.meta.items() if isinstance(v, (str, int, float))})
             yield pixels
+
+
+def _read_again(sources: Sequence[Source], places: Sequence[Sequence[int]]) -> Iterator[Pixels]:
+    """Yield the images at (source, ordinal), in the order given; neighbours are read in one go."""
+    at, samples = (-1, 0), iter(sources[0].rows())
+    for number, ordinal in places:
+        if number != at[0] or not 0 <= ordinal - at[1] < _SKIP:
+            at, samples = (number, ordinal), iter(sources[number].rows(ordinal))
+        sample = next(itertools.islice(samples, ordinal - at[1], None))
+        at = (number, ordinal + 1)
+        yield decode(sample.data).pixels
 
 
 def expanded(path: str) -> str:

@@ -14,6 +14,7 @@ from curate.benchmark.statistics import bootstrap, holm, mean_ranks, multiplier,
 
 HEADLINES = {
     "probe": ("balanced_accuracy", "balanced_accuracy_weighted", "balanced_accuracy_knn", "information"),
+    "network": ("balanced_accuracy", "balanced_accuracy_weighted"),
     "contrastive": ("r10", "r1"),
     "coverage": ("information_pairs", "radius_90", "vendi"),
 }

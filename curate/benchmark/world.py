@@ -24,7 +24,7 @@ class World:
     """n training rows as corrupted, m held-out ones as they were.
 
     x: (n, d), text: (n, t) or None, float32 unit rows; label: (n,) codes of `classes`, as borne; plan: with the truth
-    test: images held out; digest: of everything that made it
+    test: images held out; digest: of everything that made it; cache: folder of what was encoded
     """
 
     base: Base
@@ -32,6 +32,7 @@ class World:
     x: F32
     test: I64
     digest: str
+    cache: Path
 
     @cached_property
     def text(self) -> F32 | None:
@@ -71,7 +72,7 @@ def build_world(definition: Definition, dataset: str, corruption: str, seed: int
             plan = apply(plan, step, facts, np.random.default_rng([seed, 2, number]))
         except UsageError as error:
             raise UsageError(f"dataset.{dataset} under corruption.{corruption}: {error}") from error
-    return World(base, plan, _rows(one, base, plan, cache / f"changed-{name[:32]}.npy"), test, name)
+    return World(base, plan, _rows(one, base, plan, cache / f"changed-{name[:32]}.npy"), test, name, cache)
 
 
 def planted(one: Set) -> list[Step]:

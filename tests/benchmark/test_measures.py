@@ -10,6 +10,7 @@ import pytest
 
 from curate.benchmark import contrastive as heads
 from curate.benchmark import measures, probes
+from curate.benchmark import network as net
 from curate.benchmark.choose import Scores, _passed, checked, choose
 from curate.benchmark.definition import Chooser, Definition, Gate, Task, definition_from
 from curate.benchmark.gates import calibrated
@@ -198,6 +199,20 @@ def test_batches_visit_every_row_before_any_twice() -> None:
     assert len(rows) == 6
     for i in (0, 2, 4):
         assert sorted([*rows[i].tolist(), *rows[i + 1].tolist()]) == list(range(10))
+
+
+def test_the_network_learns_what_the_images_show_and_the_weighted_loss_minds_the_rare_class() -> None:
+    rng = np.random.default_rng(0)
+    label = np.array([0] * 80 + [1] * 80 + [2] * 4)
+    x = rng.integers(0, 60, (164, 12, 12, 3)).astype(np.uint8)
+    for k in range(3):
+        x[label == k, 4 * k : 4 * k + 3] += 120  # a bright band, whose height is the class
+    guess = net.train(x, label, x, 3, 40, 0)
+    assert (guess == label).mean() > 0.9
+    np.testing.assert_array_equal(net.train(x, label, x, 3, 40, 0), guess)
+    swapped = np.array([1, 0, 2])[label]
+    assert (net.train(x, swapped, x, 3, 40, 0) == swapped).mean() > 0.9
+    assert (net.train(x, label, x, 3, 40, 0, weighted=True)[label == 2] == 2).all()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from pictures import jpeg, picture, write_folder
 from curate.benchmark.cells import cells_of
 from curate.benchmark.choose import Scores, choose, load_chosen
 from curate.benchmark.definition import Chooser, definition_from, load_definition
+from curate.benchmark.pixels import PixelEncoder
 from curate.benchmark.run import run_benchmark
+from curate.benchmark.sets import encode
 from curate.benchmark.world import build_world
 from curate.errors import UsageError
 
@@ -232,6 +234,9 @@ def test_a_folder_of_images_is_a_collection(tmp_path: Path) -> None:
     assert (np.abs(world.x[near] - own).max(axis=1) > 1e-4).any()
     for i in np.flatnonzero(world.plan.change == ""):
         np.testing.assert_allclose(world.x[i], world.base.x[world.plan.origin[i]], atol=1e-3)
+    back = world.base.read(np.array([5, 3, 4, 23, 0]))  # type: ignore[misc]
+    own = [encode(PixelEncoder(), [image]) for image in back]
+    np.testing.assert_array_equal(np.concatenate(own), world.base.x[[5, 3, 4, 23, 0]].astype(np.float16))
     moved = definition_from({"dataset": {"s": one | {"path": "$NO_SUCH_NAME/s"}}, "selector": selectors})
     with pytest.raises(UsageError, match="variable that is not set"):
         build_world(moved, "s", "clean", 0, tmp_path / "cache")
