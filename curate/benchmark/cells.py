@@ -14,6 +14,7 @@ import numpy as np
 from curate.benchmark import choose, measures
 from curate.benchmark.contrastive import contrastive
 from curate.benchmark.definition import Definition, as_json
+from curate.benchmark.masked import masked
 from curate.benchmark.network import network
 from curate.benchmark.probes import probe
 from curate.benchmark.world import World, build_world
@@ -156,6 +157,7 @@ def _measured(definition: Definition, cell: Cell, world: World, out: Path) -> di
         "probe": lambda: probe(world, rows, definition.task, cell.seed),
         "network": lambda: network(world, rows, definition.task, cell.seed),
         "contrastive": lambda: contrastive(world, rows, definition.task, cell.seed),
+        "masked": lambda: masked(world, rows, definition.task, cell.seed),
         "coverage": lambda: measures.coverage(world, rows),
     }
     found: dict[str, Any] = {"composition": measures.composition(world, rows)}

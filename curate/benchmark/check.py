@@ -31,8 +31,8 @@ def check(definition: Definition) -> None:
         )
     _one_of("bench.tasks", bench.tasks, TASKS)
     task = definition.task
-    if min(task.steps, task.batch, task.neighbours, task.network_steps) < 1 or task.rate <= 0:
-        raise DefinitionError("[task] steps, batch, neighbours, rate and network_steps must be above 0")
+    if min(task.steps, task.batch, task.neighbours, task.network_steps, task.masked_steps) < 1 or task.rate <= 0:
+        raise DefinitionError("[task] steps, batch, neighbours, rate, network_steps and masked_steps must be above 0")
     if min(task.probe_dims, task.image_dims, task.text_dims) < 0 or not 8 <= task.side <= 256:
         raise DefinitionError("[task] dims must not be negative, and side must lie between 8 and 256")
     for name, one in definition.dataset.items():

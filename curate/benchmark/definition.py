@@ -14,7 +14,7 @@ from curate.errors import RecipeError
 from curate.files import digest
 from curate.recipe_lines import line_of
 
-TASKS = ("probe", "network", "contrastive", "coverage", "detection")
+TASKS = ("probe", "network", "contrastive", "masked", "coverage", "detection")
 SETS = ("synthetic", "digits", "photographs", "source")
 STEPS = (
     "duplicate", "near-duplicate", "label-flip", "caption-shuffle", "blank", "blur", "long-tail", "order", "outliers",
@@ -50,7 +50,7 @@ class Task:
 
     probe_dims, image_dims, text_dims: principal components that the probe and the two heads read; 0: the embeddings
     neighbours: votes of the nearest; steps, batch, rate: of the contrastive heads
-    side, network_steps: of the convolutional network, pixels a side
+    side: of images that networks from scratch read, pixels; network_steps, masked_steps: of their training
     """
 
     probe_dims: int = 256
@@ -62,6 +62,7 @@ class Task:
     rate: float = 1e-3
     side: int = 32
     network_steps: int = 300
+    masked_steps: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,12 @@ HEADLINES = {
     "probe": ("balanced_accuracy", "balanced_accuracy_weighted", "balanced_accuracy_knn", "information"),
     "network": ("balanced_accuracy", "balanced_accuracy_weighted"),
     "contrastive": ("r10", "r1"),
+    "masked": ("balanced_accuracy", "normdel", "reconstruction_loss"),
     "coverage": ("information_pairs", "radius_90", "vendi"),
 }
 """Measures that are compared; the first one of each task is ranked."""
 
-LOWER = ("radius_50", "radius_90", "radius")
+LOWER = ("radius_50", "radius_90", "radius", "reconstruction_loss")
 Cells = Sequence[Mapping[str, Any]]
 Scores = dict[tuple[str, float], dict[int, float]]
 
