@@ -26,7 +26,12 @@ def run_peer(name: str, world: World, rows: I64, count: int, seed: int) -> I64:
         importlib.import_module(module)
     except ImportError as error:
         raise UsageError(f"{pip} is not installed ({error}); pip install {pip}") from error
-    picks = np.asarray(choose(world, rows, count, seed), dtype=np.int64)
+    try:
+        picks = np.asarray(choose(world, rows, count, seed), dtype=np.int64)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever another package raises is its answer, and stops nobody else
+        raise UsageError(f"{pip} failed: {type(error).__name__}: {error}") from error
     return rows[picks]
 
 
@@ -157,7 +162,7 @@ PEERS: dict[str, tuple[str, str, Peer]] = {
     "submodlib": ("submodlib", "submodlib-py", _submodlib),
     "cleanlab": ("cleanlab", "cleanlab", _cleanlab),
     "cleanvision": ("cleanvision", "cleanvision", _cleanvision),
-    "imagededup": ("imagededup", "imagededup", _imagededup),
+    "imagededup": ("imagededup.methods", "imagededup", _imagededup),
     "infogrowth-hnswlib": ("hnswlib", "hnswlib", _infogrowth),
 }
 """Name: the module that must import, the package that has it, and the function (world, rows, count, seed) → places."""

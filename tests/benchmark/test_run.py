@@ -20,6 +20,7 @@ from pictures import jpeg, picture, write_folder
 from curate.benchmark.cells import cells_of
 from curate.benchmark.choose import Scores, choose, load_chosen
 from curate.benchmark.definition import Chooser, definition_from, load_definition
+from curate.benchmark.peers import PEERS
 from curate.benchmark.pixels import PixelEncoder
 from curate.benchmark.run import run_benchmark
 from curate.benchmark.sets import encode
@@ -160,6 +161,19 @@ def test_a_peer_that_is_not_installed_is_skipped_with_the_reason(
     world = build_world(load_definition(definition), "c", "planted", 0, out / "embeddings")
     found = choose(world, Chooser(method="peer:apricot"), 0.1, 0, Scores(world, 0, out / "scores"))
     assert "apricot-select is not installed" in found.problem
+
+
+def test_a_peer_that_fails_stops_nobody_else(
+    ran: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError("of its own")
+
+    monkeypatch.setitem(PEERS, "apricot", ("numpy", "apricot-select", broken))
+    definition, out, _ = ran
+    world = build_world(load_definition(definition), "c", "planted", 0, out / "embeddings")
+    found = choose(world, Chooser(method="peer:apricot"), 0.1, 0, Scores(world, 0, out / "scores"))
+    assert found.problem == "apricot-select failed: ZeroDivisionError: of its own"
 
 
 @pytest.mark.parametrize("peer", ["kmeans-medoids", "cleanlab", "infogrowth-hnswlib"])
