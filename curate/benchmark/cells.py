@@ -18,7 +18,7 @@ from curate.benchmark.masked import masked
 from curate.benchmark.network import network
 from curate.benchmark.probes import probe
 from curate.benchmark.world import World, build_world
-from curate.errors import CurateError
+from curate.errors import CurateError, UsageError
 from curate.files import atomic_write, canonical_json, digest
 from curate.version import __version__
 
@@ -115,11 +115,17 @@ def _open(definition: Definition, cell: Cell, out: Path) -> tuple[World, choose.
 
 
 def select_cell(definition: Definition, cell: Cell, out: Path) -> None:
-    """Let the cell's selector choose, unless it has, and keep what it chose with its time."""
+    """Let the cell's selector choose, unless it has, and keep what it chose with its time.
+
+    For a cell of detection, compute its scores: here they are timed, and a selector may read them afterwards.
+    """
     file = cell.chosen_file(out)
     if file.is_file():
         return
     world, scores = _open(definition, cell, out)
+    if cell.scored:
+        _columns(definition, scores)
+        return
     made = choose.choose(world, definition.selector[cell.selector], cell.budget, cell.seed, scores)
     choose.save_chosen(file, made)
 
@@ -136,16 +142,26 @@ def score_cell(definition: Definition, cell: Cell, out: Path) -> None:
 
 
 def _detected(definition: Definition, world: World, scores: choose.Scores) -> dict[str, Any]:
+    columns, problems = _columns(definition, scores)
+    wanted = tuple(name for name in definition.detection if name.removeprefix("-") in columns)
+    try:
+        return {"measures": {"detection": measures.detection(world, columns, wanted)}, "problems": problems}
+    except UsageError as error:
+        return {"measures": {}, "problems": problems | {"detection": str(error)}}
+
+
+def _columns(definition: Definition, scores: choose.Scores) -> tuple[choose.Columns, dict[str, str]]:
+    """Return the columns that detection is asked for, and why some cannot be had."""
     from curate.selection.needs import score_of
 
     columns: choose.Columns = {}
-    try:
-        for name in definition.detection:
+    problems = {}
+    for name in definition.detection:
+        try:
             columns |= scores.of(score_of(name.removeprefix("-")))[0]
-        wanted = tuple(name for name in definition.detection if name.removeprefix("-") in columns)
-        return {"measures": {"detection": measures.detection(world, columns, wanted)}, "problems": {}}
-    except CurateError as error:
-        return {"measures": {}, "problems": {"detection": str(error)}}
+        except CurateError as error:
+            problems[f"detection, {name}"] = str(error)
+    return columns, problems
 
 
 def _measured(definition: Definition, cell: Cell, world: World, out: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from curate.benchmark.definition import EVERYTHING, LEAST_RANDOM, SETS, STEPS, TASKS, DefinitionError, Gate
 
 if TYPE_CHECKING:
-    from curate.benchmark.definition import Chooser, Definition, Set, Step
+    from curate.benchmark.definition import Bench, Chooser, Definition, Set, Step, Task
 
 _HOW = {
     "label-flip": ("", "uniform", "class"),
@@ -18,7 +18,22 @@ _HOW = {
 
 def check(definition: Definition) -> None:
     """Raise DefinitionError, naming the key, where a value is out of range or names nothing that there is."""
-    bench = definition.bench
+    _check_bench(definition.bench)
+    _check_task(definition.task)
+    for name, one in definition.dataset.items():
+        _check_set(f"dataset.{name}", one)
+    for name, steps in definition.corruption.items():
+        for i, step in enumerate(steps, 1):
+            _check_step(f"corruption.{name}[{i}]", step)
+    for name, chooser in definition.selector.items():
+        _check_chooser(f"selector.{name}", chooser)
+    for name in definition.detection:
+        _check_column("detection.columns", name.removeprefix("-"))
+    if not any(one.method == "random" and not one.gate for one in definition.selector.values()):
+        raise DefinitionError("[selector] lacks the baseline: write random = {method = 'random'}")
+
+
+def _check_bench(bench: Bench) -> None:
     if not bench.budgets or not all(0 < budget <= 1 for budget in bench.budgets):
         raise DefinitionError(f"bench.budgets is {list(bench.budgets)}; it must hold shares above 0 and at most 1")
     if len(set(bench.budgets)) < len(bench.budgets):
@@ -30,20 +45,13 @@ def check(definition: Definition) -> None:
             f"bench.random_seeds is {bench.random_seeds}; the baseline needs {max(LEAST_RANDOM, bench.seeds)} at least"
         )
     _one_of("bench.tasks", bench.tasks, TASKS)
-    task = definition.task
+
+
+def _check_task(task: Task) -> None:
     if min(task.steps, task.batch, task.neighbours, task.network_steps, task.masked_steps) < 1 or task.rate <= 0:
         raise DefinitionError("[task] steps, batch, neighbours, rate, network_steps and masked_steps must be above 0")
     if min(task.probe_dims, task.image_dims, task.text_dims) < 0 or not 8 <= task.side <= 256:
         raise DefinitionError("[task] dims must not be negative, and side must lie between 8 and 256")
-    for name, one in definition.dataset.items():
-        _check_set(f"dataset.{name}", one)
-    for name, steps in definition.corruption.items():
-        for i, step in enumerate(steps, 1):
-            _check_step(f"corruption.{name}[{i}]", step)
-    for name, chooser in definition.selector.items():
-        _check_chooser(f"selector.{name}", chooser)
-    if not any(one.method == "random" and not one.gate for one in definition.selector.values()):
-        raise DefinitionError("[selector] lacks the baseline: write random = {method = 'random'}")
 
 
 def _one_of(where: str, values: Any, known: tuple[str, ...]) -> None:
@@ -74,6 +82,13 @@ def _check_step(where: str, step: Step) -> None:
     _one_of(f"{where}.how", [step.how], _HOW.get(step.kind, ("",)))
 
 
+def _check_column(where: str, name: str) -> None:
+    from curate.scores.table import SCORES
+
+    if not any(column == name for row in SCORES.values() for column, _, _ in row.columns):
+        raise DefinitionError(f"{where} is {name!r}; no score has such a column")
+
+
 def _check_chooser(where: str, chooser: Chooser) -> None:
     from curate.scores.table import SCORES
     from curate_selectors.errors import SelectorError
@@ -81,8 +96,7 @@ def _check_chooser(where: str, chooser: Chooser) -> None:
 
     _one_of(f"{where}.scores", chooser.scores, tuple(SCORES))
     if isinstance(chooser.gate, Gate):
-        if not any(column == chooser.gate.column for row in SCORES.values() for column, _, _ in row.columns):
-            raise DefinitionError(f"{where}.column is {chooser.gate.column!r}; no score has such a column")
+        _check_column(f"{where}.column", chooser.gate.column)
         if not (0 <= chooser.gate.drop_lowest < 1 and 0 <= chooser.gate.drop_highest < 1):
             raise DefinitionError(f"{where}.drop_lowest and drop_highest must be shares below 1")
     if chooser.method == EVERYTHING:

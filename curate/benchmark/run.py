@@ -64,7 +64,7 @@ def run_benchmark(
         raise UsageError(f"the results cannot be written to {folder}: {error}") from error
     cells = cells_of(made)
     todo = [cell for cell in cells if not cell.file(folder).is_file()]
-    choosing = [c for c in todo if not c.scored and not c.chosen_file(folder).is_file()]
+    choosing = [cell for cell in todo if cell.scored or not cell.chosen_file(folder).is_file()]
     told = _Counter(progress, len(choosing) + len(todo))
     count = (os.cpu_count() or 1) if workers is None else workers
     _each(select_cell, made, choosing, folder, min(count, 1), told)

@@ -81,7 +81,7 @@ def synthetic(one: Set, seed: int) -> Base:
         text = _unit(x @ turn + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
     told = digest({"set": [getattr(one, key) for key in ("rows", "classes", "dims", "zipf", "spread")], "seed": seed})
     names = tuple(f"c{i}" for i in range(one.classes))
-    columns = {"time": list(range(one.rows))}
+    columns = {"time": (label / one.classes + rng.random(one.rows)).tolist()}  # clusters come and go
     return Base(x.astype(np.float32), text, label, names, np.arange(one.rows, dtype=np.int64), told, columns)
 
 

@@ -74,6 +74,7 @@ def test_the_digest_is_of_the_values_not_of_the_text(tmp_path: Path) -> None:
         ("least = 0.0", "leased = 0.0", 15, "leased"),
         ("pvi_label", "pvi_lable", 15, "no score has such a column"),
         ("{ column", "'strict' #", 15, "must be 'oracle'"),
+        ("[selector]", "[detection]\ncolumns = ['s9']\n[selector]", 14, "no score has such a column"),
         ("[selector]", "[selectors]", 13, "unknown table"),
     ],
 )
