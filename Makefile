@@ -8,12 +8,14 @@ STAMP  := $(VENV)/.installed
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
+# MosaicML's reader of MDS, for the tests: with its dependencies it would hold numpy and transformers back.
 # torchvision is named beside torch so that pip resolves a pair that fits; open_clip needs both.
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet torch torchvision
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps mosaicml-streaming
 	@touch $@
 
 setup: $(STAMP) ## make the virtual environment

@@ -8,6 +8,8 @@
     curate.select(x, method="kcenter", budget=0.05).index           # the same selectors on plain arrays
     curate.score(x, "density")["density"]                           # the same scores on plain arrays
     curate.read_manifest("subset/")                                 # what a trainer reads
+    curate.verify("subset/").passed                                 # are its samples still where and what they were?
+    curate.Curator(method="kcenter", budget=0.1).fit_transform(x)   # the same selectors as scikit-learn has them
 
 Attributes are loaded on first use: `import curate` imports nothing heavy.
 """
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from curate.engine.timeline import log as log
     from curate.engine.timeline import rollback as rollback
     from curate.engine.timeline import tag as tag
+    from curate.estimator import Curator as Curator
+    from curate.exports import export as export
     from curate.manifest import read_manifest as read_manifest
     from curate.pool import Pool as Pool
     from curate.recipe import Recipe as Recipe
@@ -40,14 +44,17 @@ if TYPE_CHECKING:
     from curate.selection import Quota as Quota
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
+    from curate.verification import verify as verify
     from curate_selectors.registry import methods as methods
 
 _LAZY = {
     "Constraints": "curate.selection",
+    "Curator": "curate.estimator",
     "Pool": "curate.pool",
     "Quota": "curate.selection",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
+    "export": "curate.exports",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
     "list_scores": "curate.scores.registry",
@@ -63,15 +70,18 @@ _LAZY = {
     "select": "curate.selection",
     "select_from_pool": "curate.selection",
     "tag": "curate.engine.timeline",
+    "verify": "curate.verification",
     "why": "curate.engine.explain",
 }
 __all__ = [
     "Constraints",
+    "Curator",
     "Pool",
     "Quota",
     "Recipe",
     "__version__",
     "diff",
+    "export",
     "forget",
     "grow",
     "list_scores",
@@ -87,6 +97,7 @@ __all__ = [
     "select",
     "select_from_pool",
     "tag",
+    "verify",
     "why",
 ]
 

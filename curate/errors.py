@@ -45,6 +45,12 @@ class ManifestError(CurateError, ValueError):
     exit_code = 3
 
 
+class ExportError(CurateError, ValueError):
+    """An export cannot be written, would replace something else, or lacks images that are gone or have changed."""
+
+    exit_code = 3
+
+
 class PoolError(CurateError, ValueError):
     """A pool is missing or damaged."""
 
@@ -90,3 +96,7 @@ class RemoteMissingError(RemoteError, FileNotFoundError):
 
 class RemoteDeniedError(RemoteError, PermissionError):
     """A store or server refuses access."""
+
+
+class NotFittedError(UsageError, AttributeError):
+    """An estimator was asked for what it finds when it is fitted."""

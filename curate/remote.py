@@ -235,6 +235,11 @@ class Remote:
         """Write an object, whole or not at all; FileExistsError where mode="create" finds one."""
         self._call("pipe_file", data, **conditions)
 
+    def write_file(self, path: Path) -> None:
+        """Write an object from a local file, whole or not at all, without holding it in memory."""
+        files = self._files()
+        patiently(lambda: files.put_file(str(path), self._key(files)), f"write {self}")
+
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a store has no empty folders."""
 

@@ -1,6 +1,7 @@
 """A manifest comes back as it was written, or is refused by name."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 
 from curate import manifest
 from curate.errors import ManifestError
-from curate.manifest import COLUMNS, manifest_info, manifest_roots, read_manifest, scan_manifest, write_manifest
+from curate.manifest import COLUMNS, FORMAT, manifest_info, manifest_roots, read_manifest, scan_manifest, write_manifest
 
 INFO = {"method": "random", "budget": "5", "seed": 0}
 
@@ -56,7 +57,7 @@ def test_rows_in_several_parts_come_back_in_order(tmp_path: Path, monkeypatch: p
 def test_info_is_kept_and_completed(tmp_path: Path) -> None:
     info = manifest_info(written(tmp_path))
     assert {key: info[key] for key in INFO} == INFO
-    assert (info["format"], info["required_features"], info["rows"]) == ([1, 2], [], 5)
+    assert (info["format"], info["required_features"], info["rows"]) == (FORMAT, [], 5)
     assert info["columns"] == [*COLUMNS, "pvi"]
     assert info["writer"]["name"] == "curate-engine"
 
@@ -180,3 +181,37 @@ def test_roots_move_by_their_longest_beginning() -> None:
     assert moved == {"a": "s3://b/x", "b": "/new", "c": "/dat"}
     with pytest.raises(ManifestError, match="no source of the manifest lies under /da; its roots are: /dat, "):
         manifest_roots(info, {"/da": "/x"})
+
+
+def test_writing_that_fails_half_way_leaves_the_old_manifest_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_PART_ROWS", 2)
+    folder = written(tmp_path)
+    before = sorted(path.name for path in folder.iterdir())
+
+    def frames() -> Iterator[pl.DataFrame]:
+        yield table(4).with_columns(key=pl.lit("new"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(folder, frames(), INFO)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert read_manifest(folder).equals(table())
+
+
+def test_no_more_than_a_part_is_held_while_frames_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_PART_ROWS", 4)
+    folder, seen = tmp_path / "m", []
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for start in range(0, 12, 3):
+            seen.append(len(list(folder.glob("*.parquet"))))
+            yield table(12).slice(start, 3)
+
+    write_manifest(folder, frames(), INFO)
+    assert seen == [0, 0, 1, 2]  # written as soon as it is full
+    assert [part["rows"] for part in manifest_info(folder)["parts"]] == [4, 4, 4]
+    assert read_manifest(folder).equals(table(12))
+    with pytest.raises(ManifestError, match="at least one frame"):
+        write_manifest(folder, iter(()), INFO)

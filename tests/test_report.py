@@ -130,8 +130,8 @@ def test_hostile_text_stays_text(made: Path, tmp_path: Path) -> None:
     page = Page(report_of(made, tmp_path))
     allowed = {
         "html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "div", "span", "p", "a",
-        "h1", "h2", "h3", "h4", "ul", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "bdi", "figure",
-        "figcaption", "img", "svg", "polyline", "g", "rect", "line", "text",
+        "h1", "h2", "h3", "h4", "ul", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "bdi",
+        "figure", "figcaption", "img", "svg", "polyline", "g", "rect", "line", "text",
     }  # fmt: skip
     assert {tag for tag, _ in page.tags} <= allowed
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]

@@ -19,6 +19,7 @@ from planted_world import NumberEncoder, encoders, label, png, said
 import curate
 from curate.errors import UsageError
 from curate.pool import Pool
+from curate.report import write_report
 from curate.view.book import Asked, Book
 from curate.view.pending import Pending
 
@@ -180,6 +181,10 @@ def test_rows_are_found_as_the_table_has_them(book: Book) -> None:
     assert ((values >= 0) & (values <= 5)).all()
     assert (np.diff(values) <= 0).all()
     assert book.find(Asked()).tolist() == list(range(book.n))
+    first = book.pool.versions()[3]["version"]
+    before = Pool.open(book.pool.path, first).rows
+    assert 0 < before < book.n
+    assert book.find(Asked(since=first)).tolist() == list(range(before, book.n))
     with pytest.raises(UsageError, match="no score 'x'"):
         book.find(Asked(sort="x"))
 
@@ -296,6 +301,24 @@ def test_a_decision_by_keyboard_ends_in_the_pool(browser: Any, served: Served, p
     assert "a reviewer dropped it" in page.inner_text("#why-list")
     assert errors == []
     page.close()
+
+
+def test_the_report_opens_from_a_file_without_a_network(browser: Any, grown: Path, tmp_path: Path) -> None:
+    out = write_report(grown, tmp_path / "report.html")
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on(
+        "request", lambda request: told.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    page.goto(out.as_uri())
+    assert "owned" not in page.title()
+    assert page.locator("#refused").count() == 1
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert told == []
+    context.close()
 
 
 def test_hostile_words_are_words(browser: Any, served: Served) -> None:

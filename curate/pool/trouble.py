@@ -52,12 +52,17 @@ def trouble(path: Place, done: str, advice: Callable[[], str] | None = None) -> 
         raise PoolError(_told(path, done, error, advice)) from error
 
 
-def _told(path: Place, done: str, error: BaseException, advice: Callable[[], str] | None) -> str:
+def way_out(error: BaseException) -> str | None:
+    """Return what is wrong with a disk and what to do, None where an error tells of something else."""
     number, words = getattr(error, "errno", None), str(error)
-    for known, phrase, way_out in _ADVICE:
-        if number == known or phrase in words:
-            stays = "; what is committed stays" if done == "written" else ""
-            return f"the pool at {path} cannot be {done}: {way_out}{stays} ({words})"
+    return next((advice for known, phrase, advice in _ADVICE if number == known or phrase in words), None)
+
+
+def _told(path: Place, done: str, error: BaseException, advice: Callable[[], str] | None) -> str:
+    words = str(error)
+    if (known := way_out(error)) is not None:
+        stays = "; what is committed stays" if done == "written" else ""
+        return f"the pool at {path} cannot be {done}: {known}{stays} ({words})"
     if done == "written":
         return f"the pool at {path} cannot be written: {words}; what is committed stays"
     todo = advice() if advice else _older(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from curate_selectors.information.patches import OptiDelPatches
 from curate_selectors.registry import entry, make, parameters
 from curate_selectors.types import Selection
 
+_ROWS = 262_144  # gathered at a time
 _SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label", "s1_label", "pvi_label")
 
 
@@ -78,7 +79,7 @@ def select_from_pool(
     source = PoolCandidates(pool, candidates, target)
     picked = _picked(source, method, chosen_by, budget, seed, given)
     made = make(method, **chosen_by)
-    rows, nested = picked.rows, entry(method).nested_as(made) and given.nested()
+    nested = entry(method).nested_as(made) and given.nested()
     choice = {
         "method": method,
         "budget": str(budget),
@@ -92,19 +93,21 @@ def select_from_pool(
         "candidates": {"kind": candidates, "rows": picked.eligible, "digest": digest(source.table["uid"].to_list())},
         "select_digest": digest({**choice, "from": candidates}),
         **picked.counts,
-        **_origin(pool),
+        **_origin(pool, source.table),
     }
-    path = write_manifest(out, rows, info)
-    stored = int(rows.unique("uid")["size"].sum())
+    index = picked.chosen.index
+    path = write_manifest(out, _manifest_rows(source.table, picked.chosen, picked.columns), info)
+    stored = int(source.table["size"].gather(np.unique(index)).sum())  # an image of several crops counts once
     seconds = round(time.perf_counter() - started, 3)
-    return Selected(str(path), method, rows.height, picked.eligible, stored, nested, seconds)
+    return Selected(str(path), method, index.size, picked.eligible, stored, nested, seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Picked:
-    """The manifest's rows, how many candidates there were, the target's embeddings, and counts to be told."""
+    """The choice, columns of its own, how many candidates there were, the target's embeddings, counts to be told."""
 
-    rows: pl.DataFrame
+    chosen: Selection
+    columns: Mapping[str, F32 | I64]
     eligible: int
     target: F32 | None
     counts: dict[str, Any]
@@ -126,12 +129,10 @@ def _picked(
     amount = min(eligible, tiles * patches.images) if patches else budget
     chosen = select_among(data, lacking, by, amount, sizes, seed, settings, places, columns)
     if patches is None:
-        rows = _manifest_rows(source.table, chosen, two_phase(data, method, chosen, params))
-        return _Picked(rows, eligible, data.target, {})
+        return _Picked(chosen, two_phase(data, method, chosen, params), eligible, data.target, {})
     assert data.x is not None  # optidel needs them
     crops = choose_crops(source, data.x, chosen.index, patches, tiles, seed)
-    rows = _manifest_rows(source.table, crops.chosen, crops.columns)
-    return _Picked(rows, eligible, data.target, {"crops": crops.counts})
+    return _Picked(crops.chosen, crops.columns, eligible, data.target, {"crops": crops.counts})
 
 
 def _at(rows: Sequence[int], n: int) -> B1:
@@ -164,18 +165,34 @@ def _kept_to(given: Constraints, target: F32 | None) -> dict[str, Any]:
     return told
 
 
-def _origin(pool: Pool) -> dict[str, Any]:
+def _origin(pool: Pool, candidates: pl.DataFrame) -> dict[str, Any]:
+    """Return what recipe, encoders and sources the candidates come from."""
     state = pool.state()
-    sources = sorted(state["sources"].items())
+    uids = {
+        name: part["uid"]
+        for (name,), part in candidates.select("source", "uid").partition_by("source", as_dict=True).items()
+    }
     return {
         "recipe_digest": digest(state["recipe"]),
         "encoders": {view: state[view] for view in VIEWS if state.get(view)},
-        "sources": [{"id": name, "root": s["root"], "kind": s["kind"]} for name, s in sources],
+        "sources": [
+            {"id": name, "root": s["root"], "kind": s["kind"], "candidates": own.len(), "digest": _fingerprint(own)}
+            for name, s in sorted(state["sources"].items())
+            for own in [uids.get(name, pl.Series(dtype=pl.String))]
+        ],
     }
 
 
-def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32 | I64]) -> pl.DataFrame:
-    """Return the chosen rows in rank order with the manifest's columns, then the scores that have values."""
+def _fingerprint(uids: pl.Series) -> str:
+    """Return the SHA-256 of uids, one after the other: each tells source, key and bytes of a sample."""
+    whole = hashlib.sha256()
+    for start in range(0, uids.len(), _ROWS):
+        whole.update("".join(uids.slice(start, _ROWS).to_list()).encode())
+    return whole.hexdigest()
+
+
+def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F32 | I64]) -> Iterator[pl.DataFrame]:
+    """Yield the chosen rows in rank order, some at a time: the manifest's columns, then the scores that have values."""
     chance = chosen.probability
     column: dict[str, F32 | I64] = {
         "weight": chosen.weight,
@@ -185,7 +202,10 @@ def _manifest_rows(table: pl.DataFrame, chosen: Selection, extra: Mapping[str, F
     }
     if (chance < 1).any():
         column["ht_weight"] = (1.0 / chance).astype(np.float32)
-    series = (pl.Series(name, values, nan_to_null=True) for name, values in column.items())
-    rows = table[chosen.index].with_columns(series)
-    scores = [name for name in _SCORES if rows[name].null_count() < rows.height or name == "pvi"]
-    return rows.select(*COLUMNS, *(name for name in column if name not in COLUMNS), *scores)
+    index = chosen.index
+    scores = [name for name in _SCORES if name == "pvi" or table[name].is_not_null().to_numpy()[index].any()]
+    names = [*COLUMNS, *(name for name in column if name not in COLUMNS), *scores]
+    for start in range(0, max(index.size, 1), _ROWS):
+        part = slice(start, start + _ROWS)
+        series = (pl.Series(name, values[part], nan_to_null=True) for name, values in column.items())
+        yield table[index[part]].with_columns(series).select(names)

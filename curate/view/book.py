@@ -16,7 +16,7 @@ from curate_kernels.arrays import B1, F32, I64
 from curate_kernels.topk import push_topk
 
 _SHOWN = ("row", "uid", "source", "key", "decision", "reason", "caption", "label", "width", "height", "embedded")
-_MOST_LABELS = 1000
+_MOST_LABELS, _MOST_VERSIONS = 1000, 200
 _NEAREST = 60
 _SAMPLE = 24
 GATES = {"pvi": ("caption_mismatch", 1.0), "s1_label": ("label_noise", -1.0)}
@@ -27,7 +27,8 @@ GATES = {"pvi": ("caption_mismatch", 1.0), "s1_label": ("label_noise", -1.0)}
 class Asked:
     """Which rows to show: equal to each of these where it is not "", a score between two bounds, in an order.
 
-    text: words that key or caption hold; sort: a score, "" for the order of arrival; a leading "-" turns it round
+    text: words that key or caption hold; since: a version, 0 for none, after which the row came
+    sort: a score, "" for the order of arrival; a leading "-" turns it round
     """
 
     decision: str = ""
@@ -37,6 +38,7 @@ class Asked:
     score: str = ""
     low: float = -np.inf
     high: float = np.inf
+    since: int = 0
     sort: str = ""
 
 
@@ -71,7 +73,7 @@ class Book:
             if known.size:
                 low, high = np.quantile(known, (0.001, 0.999))
                 spans[name] = {"low": float(low), "high": float(high), "threshold": thresholds.get(name)}
-        labels = self.counts("label")
+        labels, past = self.counts("label"), self.pool.versions()[:-1]
         return {
             "pool": str(self.pool.path),
             "version": self.pool.version,
@@ -80,7 +82,7 @@ class Book:
             "reasons": self.counts("reason"),
             "labels": dict(list(labels.items())[:_MOST_LABELS]),
             "scores": spans,
-            "gates": {name: reason for name, (reason, _) in GATES.items()},
+            "versions": [(entry["version"], entry["timestamp"][:16]) for entry in past[: -_MOST_VERSIONS - 1 : -1]],
         }
 
     def counts(self, name: str) -> dict[str, int]:
@@ -109,6 +111,8 @@ class Book:
             values = self._score(asked.score)
             with np.errstate(invalid="ignore"):
                 inside &= (values >= asked.low) & (values <= asked.high)
+        if asked.since:
+            inside[: Pool.open(self.pool.path, asked.since).rows] = False  # rows are only ever appended
         if asked.text.strip():
             inside &= self._holds(asked.text)
         rows = np.flatnonzero(inside)
@@ -193,6 +197,8 @@ def asked_of(query: Mapping[str, str]) -> Asked:
     for name in ("low", "high"):
         if query.get(name):
             given[name] = number(query, name)
+    if query.get("since"):
+        given["since"] = int(number(query, "since"))
     return Asked(**given)
 
 

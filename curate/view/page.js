@@ -63,6 +63,7 @@ async function begin() {
   const labels = Object.entries(outline.labels).map(([name, count]) => [name, `${name} (${number(count)})`]);
   choices(at("label"), [["", "any"], ...labels]);
   at("labels").replaceChildren(...Object.keys(outline.labels).map((name) => option(name, name)));
+  choices(at("since"), [["", "any"], ...outline.versions.map(([name, when]) => [String(name), `${name} (${when.replace("T", " ")})`])]);
   const names = Object.keys(outline.scores);
   const sorts = names.flatMap((name) => [[name, `${name}, lowest first`], ["-" + name, `${name}, highest first`]]);
   choices(at("sort"), [["", "arrival"], ...sorts]);
@@ -83,7 +84,7 @@ function span(keep) {
 }
 
 function query(start) {
-  const given = { reason: at("reason").value, label: at("label").value, text: at("text").value, sort: at("sort").value, start };
+  const given = { reason: at("reason").value, label: at("label").value, text: at("text").value, since: at("since").value, sort: at("sort").value, start };
   return new URLSearchParams(Object.entries(given).filter(([, value]) => value !== "" && value !== 0));
 }
 
@@ -264,7 +265,7 @@ function later(work) {
   waiting = setTimeout(work, 250);
 }
 at("filter").addEventListener("submit", (event) => (event.preventDefault(), filtered()));
-for (const id of ["reason", "label", "sort"]) at(id).addEventListener("change", filtered);
+for (const id of ["reason", "label", "since", "sort"]) at(id).addEventListener("change", filtered);
 at("text").addEventListener("input", () => later(filtered));
 at("example").addEventListener("change", () => {
   const file = at("example").files[0];

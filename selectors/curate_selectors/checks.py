@@ -201,6 +201,18 @@ def check_refusals(make: Make, entry: Entry) -> None:
             _same(chosen, usual, "NaN and infinity are refused unless they are not read")
 
 
+def check_layout(make: Make, entry: Entry) -> None:
+    """Rows that are not contiguous, or lie column by column, give the same picks; so do those of float16."""
+    x = _rows(120, seed=8).astype(np.float16).astype(np.float32)
+    data = _data(make, entry, x)
+    usual = make().select(data, 30, 2)
+    strided = np.empty((240, 2 * x.shape[1]), dtype=np.float32)[::2, ::2]
+    strided[:] = x
+    for other in (strided, np.asfortranarray(x), x.astype(np.float16)):
+        spread: Any = other
+        _same(make().select(replace(data, x=spread), 30, 2), usual, "the layout of the rows does not matter")
+
+
 class _Sliced:
     """Rows of float16 that can only be sliced."""
 
@@ -268,7 +280,31 @@ def check_memory(make: Make, entry: Entry) -> None:
     _require(peak < _MEMORY, f"{peak / 2**20:.0f} MB were taken; at most {_MEMORY / 2**20:.0f} are allowed")
 
 
+def check_batches(make: Make, entry: Entry) -> None:
+    """Rows that arrive in batches of any size give the picks of all at once, at any moment and for any count."""
+    begin = getattr(make(), "begin", None)
+    if begin is None:
+        return
+    x = _rows(5000)
+    data = Candidates(n=5000, x=x)
+    for most in (None, 40):
+        run, start = begin(most, 3), 0
+        for size in (1, 255, 2, 4500, 0, 242):
+            run.add(x[start : start + size].copy())
+            start += size
+            if start in (258, 4758):
+                _alike(run.chosen(30), make().select(among(data, np.arange(start)), 30, 3))
+        for count in (40, 7):
+            _alike(run.chosen(count), make().select(data, count, 3))
+
+
+def _alike(one: Selection, other: Selection) -> None:
+    _same(one, other, "batches give the picks of all rows at once")
+    for name in ("gain", "weight", "probability"):
+        _require(bool(np.array_equal(getattr(one, name), getattr(other, name))), f"batches give the same {name}")
+
+
 def subset_checks() -> Iterator[Check]:
     """Yield every check; each takes a function that makes the selector, and its entry, and raises AssertionError."""
     yield from (check_counts, check_degenerate_rows, check_ties, check_purity, check_repeatable, check_nested)
-    yield from (check_draws, check_refusals, check_tiles, check_threads, check_memory)
+    yield from (check_draws, check_refusals, check_layout, check_tiles, check_threads, check_memory, check_batches)

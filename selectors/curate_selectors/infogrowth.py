@@ -20,6 +20,7 @@ from curate_selectors.drift import Drift, sample_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, need_labels, need_rows
 from curate_selectors.sampling import draw
+from curate_selectors.tiles import joined
 from curate_selectors.types import Batch, Candidates, Decision, Selection
 
 _BLOCK = 256
@@ -89,15 +90,26 @@ class InfoGrowth:
                 raise SelectorError(f"scores['gain'] must be {data.n} finite numbers; its shape is {gain.shape}")
         else:
             gain = self.gains(need_rows(data, "infogrowth"))
-        top = float(np.quantile(gain, self.quantile)) if data.n else 1.0
-        weight = np.clip(gain / top, 0.0, 1.0) if top > 0 else np.ones(data.n, dtype=np.float32)
+        return self.sampled(gain, count, seed)
+
+    def sampled(self, gain: F32, count: int, seed: int) -> Selection:
+        """Return `count` draws in proportion to clipped gains (n,)."""
+        top = float(np.quantile(gain, self.quantile)) if gain.size else 1.0
+        weight = np.clip(gain / top, 0.0, 1.0) if top > 0 else np.ones(gain.size, dtype=np.float32)
         with np.errstate(divide="ignore"):
             index, chance = draw(np.log(weight.astype(np.float64)), count, seed)
         return Selection(index, gain[index], np.ones(count, dtype=np.float32), chance)
 
+    def begin(self, most: int | None, seed: int) -> Arrivals:
+        """Return the pass over rows that arrive; all are kept, as gains are distances to them."""
+        return Arrivals(self, seed)
+
     def gains(self, x: F32) -> F32:
-        """Return the gains of rows x (n, d) in the order given, corrected for drift."""
-        frozen = stream_gains(x, self.k)
+        """Return the gains of rows x (n, d) in the order given."""
+        return self.settled(x, stream_gains(x, self.k))
+
+    def settled(self, x: F32, frozen: F32) -> F32:
+        """Return the gains (n,) that rows x (n, d) had when they arrived, corrected for drift."""
         size, at = np.arange(x.shape[0], dtype=np.int64), sample_rows(x.shape[0])
         at = at[at >= self.k]  # earlier gains are measured against fewer neighbours than they have now
         return Drift.fit(size[at], frozen[at], gains_now(x, at, self.k)).correct(size, frozen)
@@ -115,9 +127,38 @@ class InfoGrowthReference(InfoGrowth):
             data = replace(data, scores={k: v for k, v in data.scores.items() if k != "gain"})
         return InfoGrowth.select(self, data, count, seed)
 
-    def gains(self, x: F32) -> F32:
-        """Return the gains of rows x (n, d) as they arrive in the order given."""
-        return stream_gains(x, self.k)
+    def settled(self, x: F32, frozen: F32) -> F32:
+        """Return the gains (n,) as they were at arrival."""
+        return frozen
+
+
+class Arrivals:
+    """Rows as they arrive, each with its gain against all before it."""
+
+    def __init__(self, made: InfoGrowth, seed: int) -> None:
+        self._made, self._seed = made, seed
+        self._x: F32 = np.zeros((0, 0), dtype=np.float32)  # room for more rows than there are
+        self._n = 0
+        self._gain: list[F32] = []  # of whole blocks
+
+    def add(self, rows: F32) -> None:
+        """Take the next rows (b, d). Raises SelectorError for NaN, infinity or another d than before."""
+        rows = joined(self._x[:0] if self._n else None, rows)
+        n = self._n + rows.shape[0]
+        if n > self._x.shape[0]:
+            more = np.zeros((2 * n - self._n, rows.shape[1]), dtype=np.float32)
+            self._x = np.concatenate([self._x[: self._n].reshape(self._n, rows.shape[1]), more])
+        self._x[self._n : n] = rows
+        self._n = n
+        while (len(self._gain) + 1) * _BLOCK <= n:
+            self._gain.append(_block_gains(self._x[:n], len(self._gain) * _BLOCK, self._made.k))
+
+    def chosen(self, count: int) -> Selection:
+        """Return `count` draws of all rows so far."""
+        x = self._x[: self._n]
+        rest = [_block_gains(x, at, self._made.k) for at in range(len(self._gain) * _BLOCK, self._n, _BLOCK)]
+        frozen = np.concatenate([np.zeros(0, dtype=np.float32), *self._gain, *rest])
+        return self._made.sampled(self._made.settled(x, frozen), count, self._seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +168,8 @@ class InfoGrowthLabelled(InfoGrowthReference):
     p is counted among the k nearest rows before; a row without a label, or that nothing precedes, has no such term. It
     doubles the share of wrong labels where no gate has refused them.
     """
+
+    begin = None  # type: ignore[assignment]  # a pass is given no labels
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Sample `count` rows by both terms, as they were when each row arrived in the order given. Memory O(n d)."""
@@ -187,33 +230,38 @@ def stream_gains(x: F32, k: int) -> F32:
 
     x: (n, d) float32 unit rows. O(n²d) time, O(n) memory.
     """
-    gains = np.empty(x.shape[0], dtype=np.float32)
+    blocks = [_block_gains(x, start, k) for start in range(0, x.shape[0], _BLOCK)]
+    return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+
+
+def _block_gains(x: F32, start: int, k: int) -> F32:
+    """Return the gains (b,) of the block of rows from `start` on against all rows of x (n, d) before each."""
     never = np.full(3, -2.0, dtype=np.float32)  # no similarity reaches 1 + 2
-    for start in range(0, x.shape[0], _BLOCK):
-        block = x[start : start + _BLOCK]
-        b = block.shape[0]
-        top = np.full((b, k), -np.inf, dtype=np.float32)
-        row = np.full((b, k), -1, dtype=np.int64)
-        for base in range(0, start, _TILE):
-            tile = x[base : min(base + _TILE, start)]
-            push_topk(block @ tile.T, np.ones(tile.shape[0], dtype=np.bool_), base, top, row)
-        none = np.full(b, -1, dtype=np.int64)
-        admit_batch(
-            np.zeros(b, dtype=np.uint8),
-            none,
-            top,
-            top,
-            block @ block.T,
-            np.zeros((b, b), dtype=np.float32),
-            none,
-            np.zeros((b, b), dtype=np.bool_),
-            np.zeros(b, dtype=np.bool_),
-            never,
-            np.zeros(b),
-            np.array([-np.inf, np.inf]),
-            np.empty(b, dtype=np.bool_),
-            np.empty(b, dtype=np.int64),
-            gains[start : start + b],
-            np.empty(b, dtype=np.float32),
-        )
-    return gains
+    block = x[start : start + _BLOCK]
+    b = block.shape[0]
+    gain = np.empty(b, dtype=np.float32)
+    top = np.full((b, k), -np.inf, dtype=np.float32)
+    row = np.full((b, k), -1, dtype=np.int64)
+    for base in range(0, start, _TILE):
+        tile = x[base : min(base + _TILE, start)]
+        push_topk(block @ tile.T, np.ones(tile.shape[0], dtype=np.bool_), base, top, row)
+    none = np.full(b, -1, dtype=np.int64)
+    admit_batch(
+        np.zeros(b, dtype=np.uint8),
+        none,
+        top,
+        top,
+        block @ block.T,
+        np.zeros((b, b), dtype=np.float32),
+        none,
+        np.zeros((b, b), dtype=np.bool_),
+        np.zeros(b, dtype=np.bool_),
+        never,
+        np.zeros(b),
+        np.array([-np.inf, np.inf]),
+        np.empty(b, dtype=np.bool_),
+        np.empty(b, dtype=np.int64),
+        gain,
+        np.empty(b, dtype=np.float32),
+    )
+    return gain

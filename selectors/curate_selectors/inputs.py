@@ -16,15 +16,17 @@ def check_count(data: Candidates, count: int) -> None:
 
 
 def need_rows(data: Candidates, method: str) -> F32:
-    """Return the embeddings, or raise SelectorError when there are none or they do not fit the candidates."""
+    """Return the embeddings (n, d) as contiguous float32, or raise SelectorError when there are none that fit."""
     if data.x is None:
         raise SelectorError(f"method {method!r} needs embeddings, and none were given")
     if data.x.ndim != 2 or data.x.shape[0] != data.n:
         raise SelectorError(f"embeddings have shape {data.x.shape}; ({data.n}, d) is needed")
+    if not isinstance(data.x, np.ndarray):
+        raise SelectorError(f"method {method!r} needs all embeddings in memory; these can only be sliced")
     for start in range(0, data.n, 4096):  # no mask as large as the rows
         if not np.isfinite(data.x[start : start + 4096]).all():
             raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
-    return data.x
+    return np.ascontiguousarray(data.x, dtype=np.float32)
 
 
 def need_text(data: Candidates, method: str) -> F32:

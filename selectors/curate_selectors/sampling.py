@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64
@@ -44,10 +46,13 @@ def inclusion(weight: F64, count: int) -> F32:
 
 
 class Reservoir:
-    """The `count` rows of a stream with the largest keys, in O(count) memory; equal keys go to the first row."""
+    """The `count` rows of a stream with the largest keys, in O(count) memory; equal keys go to the first row.
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    count: None for all rows, of which four numbers each are kept
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self._count = sys.maxsize if count is None else count
         self._seen = 0
         self._parts: list[F64] = []  # of (4, b): key, log weight, gain, row
         self._size = 0
@@ -74,15 +79,17 @@ class Reservoir:
             self._bar = float(whole[0, -1])
         return whole
 
-    def chosen(self) -> Selection:
-        """Return the picks, largest key first.
+    def chosen(self, count: int | None = None) -> Selection:
+        """Return the picks, largest key first; given a count, those of a reservoir of that smaller size.
 
         For keys log w + Gumbel noise, probability is the chance given all other rows' keys, 1 - exp(-w exp(-bar)) with
         the first key that was not taken as the bar: sums weighted by its inverse are unbiased (Cohen and Kaplan,
         PODC 2007, rank conditioning), and no row that was let go is needed. Rows of weight 0 were taken by no chance.
         """
-        key, log_weight, gain, row = self._sort()[:, : self._count]
+        held, count = self._sort(), self._count if count is None else count
+        bar = held[0, count] if held.shape[1] > count else -np.inf
+        key, log_weight, gain, row = held[:, :count]
         with np.errstate(over="ignore"):
-            chance = -np.expm1(-np.exp(log_weight - self._bar)) if np.isfinite(self._bar) else np.ones_like(key)
+            chance = -np.expm1(-np.exp(log_weight - bar)) if np.isfinite(bar) else np.ones_like(key)
         ones = np.ones(key.size, dtype=np.float32)
         return Selection(row.astype(np.int64), gain.astype(np.float32), ones, chance.astype(np.float32))

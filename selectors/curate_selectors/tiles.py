@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from curate_kernels.arrays import F32, I64
 from curate_selectors.errors import SelectorError
-from curate_selectors.types import Candidates
+from curate_selectors.types import Candidates, Selection
 
 TILE = 4096
 
@@ -60,3 +62,47 @@ def _finite(data: Candidates, at: slice) -> F32:
     if not np.isfinite(tile).all():
         raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
     return tile
+
+
+class Tally(Protocol):
+    """What a method keeps of the tiles that it has seen."""
+
+    def take(self, rows: F32) -> None:
+        """Take the next tile (b, d)."""
+        ...
+
+    def chosen(self, count: int) -> Selection:
+        """Return `count` picks of all rows so far."""
+        ...
+
+
+class Tiled:
+    """A pass (`protocols.Pass`) that hands rows on in tiles of one size, whatever the batches they arrive in."""
+
+    def __init__(self, tally: Tally, size: int = TILE) -> None:
+        self._tally, self._size = tally, size
+        self._held: F32 | None = None
+
+    def add(self, rows: F32) -> None:
+        """Take the next rows (b, d). Raises SelectorError for NaN, infinity or another d than before."""
+        self._held = joined(self._held, rows)
+        while self._held.shape[0] >= self._size:
+            self._tally.take(self._held[: self._size])
+            self._held = self._held[self._size :]
+
+    def chosen(self, count: int) -> Selection:
+        """Return `count` picks of all rows so far; the rows that fill no tile yet are not taken for good."""
+        tally = copy.deepcopy(self._tally)
+        if self._held is not None and self._held.shape[0]:
+            tally.take(self._held)
+        return tally.chosen(count)
+
+
+def joined(held: F32 | None, rows: F32) -> F32:
+    """Return rows (b, d) after those held, in an array of their own. Raises SelectorError for NaN or another d."""
+    if rows.ndim != 2 or (held is not None and rows.shape[1] != held.shape[1]):
+        wanted = "d" if held is None else held.shape[1]
+        raise SelectorError(f"embeddings have shape {rows.shape}; (b, {wanted}) is needed")
+    if not np.isfinite(rows).all():
+        raise SelectorError("embeddings hold NaN or infinity; drop or mend those rows")
+    return np.concatenate([rows[:0] if held is None else held, rows]).astype(np.float32, copy=False)

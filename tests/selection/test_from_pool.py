@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -352,3 +353,12 @@ def test_the_command_line_takes_lists() -> None:
     assert _setting("levels=[10,3]") == ("levels", "[10,3]")
     for text, value in (("a=3", 3), ("a=0.5", 0.5), ("a=true", True), ('a="3"', "3"), ("a=x", "x"), ("a=null", "null")):
         assert _setting(text, lists=True) == ("a", value)
+
+
+def test_each_source_tells_what_of_it_was_seen(pool: curate.Pool, tmp_path: Path) -> None:
+    done = curate.select_from_pool(pool, tmp_path / "m", method="random", budget=5)
+    (source,) = manifest_info(done.manifest)["sources"]
+    uids = sorted(pool.frame(["uid"])["uid"].to_list())
+    assert source["candidates"] == ROWS
+    assert source["digest"] == hashlib.sha256("".join(uids).encode()).hexdigest()
+    assert curate.verify(done.manifest).passed

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate_kernels.arrays import F32
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count
 from curate_selectors.sampling import Reservoir
 from curate_selectors.sketch import Sketch
-from curate_selectors.tiles import TILE, row_tiles
+from curate_selectors.tiles import TILE, Tiled, row_tiles
 from curate_selectors.types import Candidates, Selection
 
 
@@ -38,13 +39,32 @@ class DensityOnline:
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` draws; gain is the weight. One pass; peak memory O(count), the sketch, and a batch."""
         check_count(data, count)
-        rng = np.random.default_rng(seed)
-        kept = Reservoir(count)
-        sketch: Sketch | None = None
+        seen = _Densities(self, count, seed)
         for _, rows in row_tiles(data, "density-online"):
-            sketch = sketch or Sketch(rows, self.hashes, self.bits, seed)
-            codes = sketch.codes(rows)
-            sketch.add(codes)
-            weight = 1.0 / ((sketch.query(codes) - 1.0) / max(sketch.n - 1, 1) + 1.0 / TILE)
-            kept.add(np.log(weight) + rng.gumbel(size=weight.size), np.log(weight), weight.astype(np.float32))
-        return kept.chosen()
+            seen.take(rows)
+        return seen.chosen(count)
+
+    def begin(self, most: int | None, seed: int) -> Tiled:
+        """Return the pass over rows that arrive."""
+        return Tiled(_Densities(self, most, seed))
+
+
+class _Densities:
+    """The sketch of the rows so far, and those that were drawn."""
+
+    def __init__(self, made: DensityOnline, most: int | None, seed: int) -> None:
+        self._made, self._seed = made, seed
+        self._rng = np.random.default_rng(seed)
+        self._kept = Reservoir(most)
+        self._sketch: Sketch | None = None
+
+    def take(self, rows: F32) -> None:
+        self._sketch = sketch = self._sketch or Sketch(rows, self._made.hashes, self._made.bits, self._seed)
+        codes = sketch.codes(rows)
+        sketch.add(codes)
+        weight = 1.0 / ((sketch.query(codes) - 1.0) / max(sketch.n - 1, 1) + 1.0 / TILE)
+        keys = np.log(weight) + self._rng.gumbel(size=weight.size)
+        self._kept.add(keys, np.log(weight), weight.astype(np.float32))
+
+    def chosen(self, count: int) -> Selection:
+        return self._kept.chosen(count)

@@ -11,7 +11,7 @@ from curate_kernels.arrays import F32, F64
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count
 from curate_selectors.sampling import Reservoir
-from curate_selectors.tiles import row_tiles
+from curate_selectors.tiles import Tiled, row_tiles
 from curate_selectors.types import Candidates, Selection
 
 _TILE = 256  # as many rows share one factorisation of the (d, d) sums
@@ -36,16 +36,35 @@ class RidgeLeverageOnline:
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` draws; gain is the leverage. One pass; peak memory O(count + d²)."""
         check_count(data, count)
-        rng = np.random.default_rng(seed)
-        kept = Reservoir(count)
-        sums: F64 | None = None
+        seen = _Leverages(self, count, seed)
         for _, rows in row_tiles(data, "ridge-leverage-online", _TILE):
-            sums = self.ridge * np.eye(rows.shape[1]) if sums is None else sums
-            weight = leverages(rows, sums)
-            with np.errstate(divide="ignore"):  # a row of zeros
-                log_weight = np.log(weight)
-            kept.add(log_weight + rng.gumbel(size=weight.size), log_weight, weight.astype(np.float32))
-        return kept.chosen()
+            seen.take(rows)
+        return seen.chosen(count)
+
+    def begin(self, most: int | None, seed: int) -> Tiled:
+        """Return the pass over rows that arrive."""
+        return Tiled(_Leverages(self, most, seed), _TILE)
+
+
+class _Leverages:
+    """The sums of the rows so far, and those that were drawn."""
+
+    def __init__(self, made: RidgeLeverageOnline, most: int | None, seed: int) -> None:
+        self._ridge = made.ridge
+        self._rng = np.random.default_rng(seed)
+        self._kept = Reservoir(most)
+        self._sums: F64 | None = None
+
+    def take(self, rows: F32) -> None:
+        if self._sums is None:
+            self._sums = self._ridge * np.eye(rows.shape[1])
+        weight = leverages(rows, self._sums)
+        with np.errstate(divide="ignore"):  # a row of zeros
+            log_weight = np.log(weight)
+        self._kept.add(log_weight + self._rng.gumbel(size=weight.size), log_weight, weight.astype(np.float32))
+
+    def chosen(self, count: int) -> Selection:
+        return self._kept.chosen(count)
 
 
 def leverages(rows: F32, sums: F64) -> F64:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curate_kernels.arrays import F32
 from curate_selectors.inputs import check_count
 from curate_selectors.sampling import Reservoir
 from curate_selectors.tiles import TILE
@@ -19,10 +20,31 @@ class UniformReservoir:
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` uniform picks after one pass; peak memory O(count)."""
         check_count(data, count)
-        rng = np.random.default_rng(seed)
-        kept = Reservoir(count)
+        seen = _Uniform(count, seed)
         for start in range(0, data.n, TILE):
-            b = min(TILE, data.n - start)
-            kept.add(rng.gumbel(size=b), np.zeros(b), np.ones(b, dtype=np.float32))
-        chance = np.full(count, count / max(data.n, 1), dtype=np.float32)
-        return replace(kept.chosen(), probability=chance)
+            seen.draw(min(TILE, data.n - start))
+        return seen.chosen(count)
+
+    def begin(self, most: int | None, seed: int) -> _Uniform:
+        """Return the pass over rows that arrive."""
+        return _Uniform(most, seed)
+
+
+class _Uniform:
+    """How many rows there were, and those that were drawn."""
+
+    def __init__(self, most: int | None, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._kept = Reservoir(most)
+        self._seen = 0
+
+    def add(self, rows: F32) -> None:
+        self.draw(rows.shape[0])
+
+    def draw(self, b: int) -> None:
+        self._seen += b
+        self._kept.add(self._rng.gumbel(size=b), np.zeros(b), np.ones(b, dtype=np.float32))
+
+    def chosen(self, count: int) -> Selection:
+        chance = np.full(count, count / max(self._seen, 1), dtype=np.float32)
+        return replace(self._kept.chosen(count), probability=chance)

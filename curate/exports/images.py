@@ -1,0 +1,100 @@
+"""Images as an export takes them: read where they lie, compared with the manifest, several at a time."""
+
+from __future__ import annotations
+
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError
+from curate.remote import Remote, place
+from curate.samples import content_hash
+from curate.stored import read_stored
+
+_ARCHIVES = (".tar", ".parquet", ".lance")
+_THREADS, _AHEAD = 8, 16
+
+Row = Mapping[str, Any]
+
+
+class Refused(Exception):  # noqa: N818
+    """A row that cannot be exported: a reason that is counted, and words."""
+
+    def __init__(self, reason: str, words: str = "") -> None:
+        super().__init__(words)
+        self.reason = reason
+
+
+def fetch(row: Row, roots: Mapping[str, str]) -> bytes:
+    """Return a row's stored bytes, which are those that were selected.
+
+    Raises Refused: `missing`, `unreadable`, or `changed` where the bytes have another SHA-256. An outage of a store
+    says nothing of an image: it ends the export (RemoteError).
+    """
+    try:
+        data = read_stored(row, roots)
+    except (RemoteMissingError, FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise Refused("missing", _words(error)) from error
+    except RemoteDeniedError as error:
+        raise Refused("unreadable", _words(error)) from error
+    except RemoteError:
+        raise
+    except OSError as error:
+        raise Refused("unreadable", _words(error)) from error
+    if row["sha256"] and content_hash(data) != row["sha256"]:
+        raise Refused("changed", f"{len(data)} bytes, not those that were selected")
+    return data
+
+
+def own_file(row: Row, roots: Mapping[str, str]) -> Path | None:
+    """Return the absolute path of a row whose image is a local file of its own, None where it lies in an archive.
+
+    Only the size is compared with the manifest's. Raises Refused as `fetch` does.
+    """
+    root = roots.get(row["source"])
+    if root is None or not row["path"]:
+        raise Refused("missing", "no stored image")
+    try:
+        path = place(root, row["path"])
+        if isinstance(path, Remote) or row["offset"] or path.suffix.lower() in _ARCHIVES:
+            return None
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise Refused("missing", _words(error)) from error
+    except OSError as error:
+        raise Refused("unreadable", _words(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused("unreadable", "not a regular file")
+    if status.st_size != row["size"]:
+        raise Refused("changed", f"{status.st_size} bytes, not {row['size']}")
+    return path.absolute()
+
+
+def _words(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def fetch_all(rows: Iterable[Row], roots: Mapping[str, str]) -> Iterator[bytes | Refused]:
+    """Yield what `fetch` gives or raises for each row, in order; 16 are read ahead by 8 threads."""
+    waiting: deque[Future[bytes | Refused]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for row in rows:
+                waiting.append(pool.submit(_attempt, row, roots))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _attempt(row: Row, roots: Mapping[str, str]) -> bytes | Refused:
+    try:
+        return fetch(row, roots)
+    except Refused as error:
+        return error
