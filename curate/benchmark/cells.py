@@ -166,9 +166,10 @@ def _columns(definition: Definition, scores: choose.Scores) -> tuple[choose.Colu
 
 def _measured(definition: Definition, cell: Cell, world: World, out: Path) -> dict[str, Any]:
     chosen = choose.load_chosen(cell.chosen_file(out))
-    if chosen.problem:
-        return {"measures": {}, "problems": {"selector": chosen.problem}}
-    rows = choose.checked(chosen.index, world.n, cell.budget)
+    try:
+        rows = choose.checked(chosen, world.n, cell.budget)
+    except UsageError as error:
+        return {"measures": {}, "problems": {"selector": str(error)}}
     tasks: dict[str, Callable[[], dict[str, float]]] = {
         "probe": lambda: probe(world, rows, definition.task, cell.seed),
         "network": lambda: network(world, rows, definition.task, cell.seed),

@@ -192,11 +192,14 @@ def load_chosen(path: Path) -> Chosen:
     return Chosen(index, told["score_seconds"], told["seconds"], told["problem"])
 
 
-def checked(index: I64, n: int, budget: float) -> I64:
-    """Return a selection if it keeps its word: distinct rows that exist, no more than the budget.
+def checked(chosen: Chosen, n: int, budget: float) -> I64:
+    """Return the rows of a selection, in order, if it keeps its word: distinct ones that exist, within the budget.
 
-    Raises UsageError otherwise: what a selector says of itself is not believed.
+    Raises UsageError otherwise, or with the selection's own problem: what a selector says of itself is not believed.
     """
+    if chosen.problem:
+        raise UsageError(chosen.problem)
+    index = chosen.index
     rows = np.unique(index)
     if rows.size != index.size:
         raise UsageError(f"the selector named {index.size - rows.size} rows twice")

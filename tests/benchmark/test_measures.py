@@ -13,7 +13,7 @@ from curate.benchmark import contrastive as heads
 from curate.benchmark import masked as mae
 from curate.benchmark import measures, probes
 from curate.benchmark import network as net
-from curate.benchmark.choose import Scores, _passed, checked, choose
+from curate.benchmark.choose import Chosen, Scores, _passed, checked, choose
 from curate.benchmark.definition import Chooser, Definition, Gate, Task, definition_from
 from curate.benchmark.gates import calibrated
 from curate.benchmark.world import World, build_world
@@ -263,4 +263,4 @@ def test_images_are_pretrained_on_probed_and_learned_from_scratch(tmp_path: Path
 )
 def test_a_selector_that_does_not_keep_its_word_is_found_out(index: list[int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        checked(np.array(index, dtype=np.int64), 20, 0.1)
+        checked(Chosen(np.array(index, dtype=np.int64), 0.0, 0.0), 20, 0.1)

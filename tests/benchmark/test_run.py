@@ -163,6 +163,25 @@ def test_a_peer_that_is_not_installed_is_skipped_with_the_reason(
     assert "apricot-select is not installed" in found.problem
 
 
+def test_a_selector_that_breaks_its_word_or_chooses_nothing_is_told_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(PEERS, "apricot", ("numpy", "apricot-select", lambda world, rows, count, seed: [0, 0]))
+    selectors = {
+        "random": {"method": "random"},
+        "liar": {"method": "peer:apricot"},
+        "strict": {"method": "random", "gate": {"column": "pvi_label", "least": 1e6}},
+    }
+    collection = {"kind": "synthetic", "rows": 100, "classes": 2, "dims": 4}
+    bench = {"budgets": [0.2], "seeds": 1, "tasks": ["coverage"]}
+    made = definition_from({"bench": bench, "dataset": {"c": collection}, "selector": selectors})
+    done = run_benchmark(made, tmp_path, workers=0)
+    assert done.problems == 2
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "liar, selector: the selector named 1 rows twice" in table
+    assert "strict, selector: the selector chose nothing" in table
+
+
 def test_a_peer_that_fails_stops_nobody_else(
     ran: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
