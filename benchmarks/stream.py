@@ -63,7 +63,7 @@ class Rows:
 class Precomputed:
     """Both encoders: what they are asked to encode are row numbers."""
 
-    epsilon, nonnegative, fingerprint = 0.05, False, "0" * 32
+    epsilon, nonnegative, fingerprint, compute = 0.05, False, "0" * 32, ""
 
     def __init__(self, rows: Rows, side: int) -> None:
         self.rows, self.side, self.dim, self.name = rows, side, (DIM, TEXT)[side], f"precomputed-{side}"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from curate.version import __version__
 
 if TYPE_CHECKING:
+    from curate.engine.embed import embed as embed
     from curate.engine.explain import why as why
     from curate.engine.forget import forget as forget
     from curate.engine.grow import grow as grow
@@ -44,16 +45,19 @@ if TYPE_CHECKING:
     from curate.selection import Quota as Quota
     from curate.selection import select as select
     from curate.selection import select_from_pool as select_from_pool
+    from curate.sources.arrays import Arrays as Arrays
     from curate.verification import verify as verify
     from curate_selectors.registry import methods as methods
 
 _LAZY = {
+    "Arrays": "curate.sources.arrays",
     "Constraints": "curate.selection",
     "Curator": "curate.estimator",
     "Pool": "curate.pool",
     "Quota": "curate.selection",
     "Recipe": "curate.recipe",
     "diff": "curate.engine.timeline",
+    "embed": "curate.engine.embed",
     "export": "curate.exports",
     "forget": "curate.engine.forget",
     "grow": "curate.engine.grow",
@@ -74,6 +78,7 @@ _LAZY = {
     "why": "curate.engine.explain",
 }
 __all__ = [
+    "Arrays",
     "Constraints",
     "Curator",
     "Pool",
@@ -81,6 +86,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "diff",
+    "embed",
     "export",
     "forget",
     "grow",

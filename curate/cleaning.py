@@ -11,7 +11,7 @@ from curate.recipe import CleanTable
 from curate_kernels.arrays import I64, U8
 from curate_kernels.quality import luma_counts, opponent_moments
 
-_SIDE = 224
+MEASURED_SIDE = 224  # pixels of the longer side, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def measure(pixels: U8) -> Quality:
     from PIL import Image
 
     picture = Image.fromarray(pixels).convert("L")
-    if max(picture.size) > _SIDE:
-        scale = _SIDE / max(picture.size)
+    if max(picture.size) > MEASURED_SIDE:
+        scale = MEASURED_SIDE / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     luma = np.asarray(picture)
@@ -80,7 +80,7 @@ def _colourfulness(pixels: U8) -> float:
 
     Hasler & Süsstrunk, "Measuring colourfulness in natural images", SPIE 2003, equation 3 of its section on sRGB.
     """
-    step = math.ceil(max(pixels.shape[:2]) / _SIDE)
+    step = math.ceil(max(pixels.shape[:2]) / MEASURED_SIDE)
     moments = np.empty(4)
     opponent_moments(np.ascontiguousarray(pixels), step, moments)
     rg, yb, var_rg, var_yb = moments

@@ -33,6 +33,10 @@ class DecodeError(CurateError, ValueError):
         self.reason = reason
 
 
+class WorkerError(CurateError, RuntimeError):
+    """A decode process does not start, or something failed in it that is no fault of an image."""
+
+
 class EncoderError(CurateError, ValueError):
     """An encoder is unknown, its weights cannot be had, or it does not give what it promises."""
 
@@ -43,6 +47,18 @@ class ManifestError(CurateError, ValueError):
     """A manifest is missing, damaged, or of a version that this reader does not know."""
 
     exit_code = 3
+
+
+class SampleError(CurateError, ValueError):
+    """One sample of a manifest cannot be given. `reason` is what it is counted as: one of `SampleError.REASONS`."""
+
+    exit_code = 3
+    REASONS = ("missing", "changed", "undecodable", "too_many_pixels")
+
+    # One argument is enough, as torch makes a worker's exception anew from its message alone.
+    def __init__(self, message: str, reason: str = "missing") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ExportError(CurateError, ValueError):
@@ -92,6 +108,14 @@ class RemoteError(CurateError, OSError):
 
 class RemoteMissingError(RemoteError, FileNotFoundError):
     """There is nothing at a URL."""
+
+
+class RemoteSilentError(RemoteError):
+    """A web server does not answer at all."""
+
+
+class RemoteShortError(RemoteError):
+    """A file ends before the bytes that were asked for."""
 
 
 class RemoteDeniedError(RemoteError, PermissionError):

@@ -10,14 +10,16 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
+from curate.dicom import decode_dicom, is_dicom
 from curate.errors import DecodeError
+from curate.jpeg import decode_reduced
 
 Pixels = NDArray[np.uint8]
 
@@ -47,8 +49,9 @@ _HOSTILE = (
 class Decoded:
     """One decoded image.
 
-    `pixels` is (height, width, 3) uint8 RGB, C-contiguous; `width` and `height` are those of the stored image, after
-    its EXIF orientation; `format` is PIL's name of the format (`JPEG`, `PNG`, ...).
+    `pixels` is (h, w, 3) uint8 RGB, C-contiguous; `width` and `height` are those of the stored image, after its EXIF
+    orientation, and larger than w and h where it was decoded at a reduced size; `format` is PIL's name of the format
+    (`JPEG`, `PNG`, ...), or `DICOM`.
     """
 
     pixels: Pixels
@@ -57,11 +60,14 @@ class Decoded:
     format: str
 
 
-def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
+def decode(data: bytes, max_pixels: int = 100_000_000, least: int = 0) -> Decoded:
     """Return the first frame of an encoded image as upright 8-bit RGB; equal bytes give equal pixels.
 
     Transparency is composited on white, 16-bit grey is scaled by 255/65535, other integer ranges and floats by their
-    own minimum and maximum. Colour profiles are ignored.
+    own minimum and maximum; DICOM as `decode_dicom` says. Colour profiles are ignored.
+
+    least: a JPEG whose shorter side has at least twice as many pixels may be decoded at a half, a quarter or an eighth
+        of its size, no side below `least`; 0: everything at its full size
 
     Raises DecodeError: `too_many_pixels` if the header says more than `max_pixels`, which is read before any pixel
     is decoded, or if PIL finds a tile or an animation's canvas beyond its own limit; `undecodable` if the bytes are no
@@ -69,9 +75,14 @@ def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
     """
     try:
         with _quiet():
+            if is_dicom(data):
+                pixels = decode_dicom(data, max_pixels)
+                return Decoded(pixels, pixels.shape[1], pixels.shape[0], "DICOM")
             name, image = _parse_header(data)
             with image:
                 _check_size(image.size, max_pixels)
+                if least and name == "JPEG" and (reduced := _reduced(data, image, least)):
+                    return reduced
                 image.load()
                 pixels = _as_rgb(_upright(image))
     except DecodeError:
@@ -84,9 +95,14 @@ def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
     return Decoded(pixels, width, height, name)
 
 
-def pixel_hash(pixels: Pixels) -> str:
-    """Return 32 hex digits over the shape and the values of an image, whatever it was encoded as."""
-    digest = hashlib.blake2b(np.array(pixels.shape, dtype="<i8").tobytes(), digest_size=16)
+def pixel_hash(pixels: Pixels, size: tuple[int, int] | None = None) -> str:
+    """Return 32 hex digits over the size and the values of an image, whatever it was encoded as.
+
+    size: stored (width, height) of an image that was decoded at a reduced size. The hash then identifies this size and
+        what is left of the pixels, which is all that is looked at: images that differ in finer detail only are equal.
+    """
+    width, height = size or pixels.shape[1::-1]
+    digest = hashlib.blake2b(np.array((height, width, pixels.shape[2]), dtype="<i8").tobytes(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
@@ -161,12 +177,56 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise DecodeError("too_many_pixels", f"the header says {width} x {height} pixels, allowed are {max_pixels:,}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF orientation says; as stored where the EXIF block is damaged."""
+def _reduced(data: bytes, image: ImageFile.ImageFile, least: int) -> Decoded | None:
+    """Return a JPEG at a reduced size; None where PIL must decode it: CMYK, or something is unusual or damaged."""
+    if image.mode not in {"RGB", "L"}:
+        return None
+    width, height = image.size
+    pixels = decode_reduced(data, width, height, least)
+    if pixels is None:
+        return None
+    turned = _orientation(image)
+    if turned >= 5:
+        width, height = height, width
+    return Decoded(np.ascontiguousarray(_TURNS[turned](pixels)), width, height, "JPEG")
+
+
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p[::-1].swapaxes(0, 1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p[:, ::-1].swapaxes(0, 1),
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
     try:
-        return ImageOps.exif_transpose(image)
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return int(found) if found in _TURNS else 1
     except _HOSTILE:
-        return image
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a loaded image turned as its EXIF orientation says."""
+    method = _METHODS.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+_METHODS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _as_rgb(image: Image.Image) -> Pixels:

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from curate import cells
 from curate.errors import ManifestError
 from curate.files import atomic_write
 from curate.parts import check_columns, named, part_bytes, read_part, write_part
@@ -20,7 +21,7 @@ from curate.remote import Place, Remote, place
 from curate.version import __version__
 
 FORMAT = [1, 3]
-FEATURES = frozenset({"crops"})  # that this reader knows, of those that a manifest may require
+FEATURES = frozenset({"crops", "rows"})  # that this reader knows, of those that a manifest may require
 _PART_ROWS = 1_000_000
 _INFO = "manifest.json"
 
@@ -97,7 +98,8 @@ def write_manifest(out: str | Path, rows: pl.DataFrame | Iterable[pl.DataFrame],
 
 def _features(rows: pl.DataFrame) -> set[str]:
     """Return what a reader must know to take these rows for what they are."""
-    return {"crops"} if CROPS.keys() <= set(rows.columns) else set()
+    found = {"crops"} if CROPS.keys() <= set(rows.columns) else set()
+    return found | {"rows"} if rows["path"].cast(pl.String).str.contains(cells.PATTERN).any() else found
 
 
 def _unlink(folder: Place, names: Iterable[str]) -> None:

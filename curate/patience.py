@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, UsageError
+from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError, RemoteShortError, UsageError
 
 _LOG = logging.getLogger("curate")
 _USER = re.compile(r"(\w+://)[^/?#\s'\"]*@")
@@ -31,16 +31,16 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(lambda found: found[1] if _SECRET.search(found[2]) else found[0], text)
 
 
-def patiently(work: Callable[[], T], what: str) -> T:
+def patiently(work: Callable[[], T], what: str, tries: int = _TRIES) -> T:
     """Return work(), tried again with growing waits over what may pass. Raises RemoteError, in our words."""
-    for number in range(_TRIES):
+    for number in range(tries):
         try:
             return work()
         except (RemoteError, UsageError, FileExistsError):
             raise
         except Exception as error:  # every file system has errors of its own
             found = _named(error, what)
-            if found is None and number < _TRIES - 1:
+            if found is None and number < tries - 1:
                 delay = _FIRST_DELAY * 2**number
                 _LOG.warning("cannot %s (%s): trying again in %g s", what, _words(error), delay)
                 time.sleep(delay)
@@ -48,7 +48,7 @@ def patiently(work: Callable[[], T], what: str) -> T:
             # Not chained: the cause's text may hold a signed URL.
             raise (
                 found
-                or RemoteError(f"cannot {what}: {_words(error)}; {_TRIES} tries failed, run it again when it answers")
+                or RemoteError(f"cannot {what}: {_words(error)}; {tries} tries failed, run it again when it answers")
             ) from None
     raise AssertionError
 
@@ -77,6 +77,8 @@ def _named(error: BaseException, what: str) -> RemoteError | None:
     if status in (404, 410) or isinstance(error, FileNotFoundError):
         why = "there is no such bucket" if "bucket does not exist" in str(error) else "there is nothing at this address"
         return RemoteMissingError(f"cannot {what}: {why}")
+    if status == 416:
+        return RemoteShortError(f"cannot {what}: it ends before the bytes that were asked for")
     rejected = status is not None and 400 <= status < 500 and status not in (408, 429)
     if rejected or isinstance(error, (NotImplementedError, TypeError, ValueError)):
         return RemoteError(f"cannot {what}: {_words(error)}")

@@ -110,3 +110,7 @@ def ahead(work: Callable[[T], Any], items: Iterable[T], depth: int = 16) -> Iter
 def _threads() -> ThreadPoolExecutor:
     """Return the threads of single requests. What waits for requests must run elsewhere, or all wait for each other."""
     return ThreadPoolExecutor(16, "curate-remote")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,28 +19,73 @@ from curate.recipe_lines import line_of
 from curate.select_table import SelectTable, check_select
 
 
-def _key(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
-    """Return a dataclass field with its documentation and its bounds (inclusive)."""
-    return field(default=default, metadata={"help": text, "low": low, "high": high})
+def _key(default: Any, text: str, low: float | None = None, high: float | None = None, per_run: bool = False) -> Any:
+    """Return a dataclass field with its documentation and its bounds (inclusive).
+
+    per_run: no decision depends on it, so it is not part of what a pool is bound to
+    """
+    return field(default=default, metadata={"help": text, "low": low, "high": high, "per_run": per_run})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTable:
-    """Names of the columns to read, given anew for each run: sources name their columns as they like."""
+    """What the sources are and the names of the columns to read, given anew for each run."""
 
+    kind: str = _key("", "kind of the sources, as `curate sources` lists them; empty: told by a look at each")
     path: str = _key("", "column that holds the image path; empty: file_name, filepath, image_path or path")
     label: str = _key("", "column or field that holds the class label")
     caption: str = _key("", "column or field that holds the caption; empty: the source's own (`.txt`, caption, text)")
     alternatives: str = _key("", "column or field with other captions; empty: what the caption's own lists besides")
     group: str = _key("", "column or field that holds the group (patient, scene, site)")
+    images: str = _key("", "folder of the images that a COCO file describes; empty: found by convention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeTable:
     """The frozen encoders."""
 
-    image: str = _key("builtin", "`builtin`, or `open_clip:<arch>/<pretrained tag or local path>`")
-    text: str = _key("", "the same names; empty: the text tower that goes with the image encoder")
+    image: str = _key(
+        "builtin",
+        "`builtin`, `open_clip:<arch>/<pretrained tag or local path>`, `timm:<model>//<path>`, `onnx:<file>`, or, for"
+        " sources that give embeddings, `precomputed:<which>`, as `precomputed:b32` (chosen by itself: DataComp's l14,"
+        " else nameless ones)",
+    )
+    text: str = _key(
+        "",
+        "`builtin`, `open_clip:…`, `st:<folder or name>`; empty: open_clip's own tower, else builtin",
+    )
+    decode: str = _key(
+        "reduced", "`reduced`: a JPEG at a half, quarter or eighth, if the encoder needs no more; `full`"
+    )
+    workers: int = _key(
+        -1,
+        "decode processes; 0: threads; -1: one per CPU but one, 8 at most, once 256 rows have come",
+        -1,
+        256,
+        per_run=True,
+    )
+    extra: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": 'more image encoders, whose rows go into columns of these names: `{dino = "timm:…"}`',
+            "low": None,
+            "high": None,
+            "per_run": True,
+        },
+    )
+    patches: bool = _key(
+        False, "store the patch tokens of the image encoder, which are large: `image_patches`", per_run=True
+    )
+    device: str = _key(
+        "auto", "`auto`, cpu, cuda, cuda:1, mps; images are shared by several: cuda:0,cuda:1", per_run=True
+    )
+    precision: str = _key(
+        "auto",
+        "float32, bfloat16, float16; `auto`: as the pool was made, else what the device is fast in",
+        per_run=True,
+    )
+    compile: bool = _key(False, "compile networks with torch.compile", per_run=True)
+    cache: str = _key("", "folder of embeddings by content, shared by pools and processes; empty: none", per_run=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +158,13 @@ class LimitsTable:
 
     batch_size: int = _key(256, "rows decided and committed together; fixed for the life of a pool", 1, 65536)
     max_pixels: int = _key(100_000_000, "larger images are refused before they are decoded: too_many_pixels", 1)
+    decode_seconds: float = _key(20.0, "an image that takes a decode process longer is refused: decode_timeout", 0.1)
     max_kept: int = _key(0, "most samples that stay admitted; beyond, low gains are refused: budget; 0: no bound", 0)
     memory_gb: float = _key(8.0, "Pool.embeddings refuses to load more than this", 0.001)
 
 
-_PER_RUN = ("source", "select")
+_COLUMN = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_PER_RUN = ("source", "select")  # tables of which no key decides anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +182,13 @@ class Recipe:
     limits: LimitsTable = field(default_factory=LimitsTable)
 
     def digest(self) -> str:
-        """Return the SHA-256 over every key that a pool's decisions depend on: all but [source] and [select]."""
-        return digest({name: table for name, table in self.as_dict().items() if name not in _PER_RUN})
+        """Return the SHA-256 over every key that a pool's decisions depend on."""
+        return digest(self.binding())
+
+    def binding(self) -> dict[str, dict[str, Any]]:
+        """Return the part that a pool is bound to: all but [source], [select], and keys that decide nothing."""
+        kept = [table for table in dataclasses.fields(self) if table.name not in _PER_RUN]
+        return {table.name: _bound_keys(getattr(self, table.name)) for table in kept}
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return {table: {key: value}} with every key, defaults included."""
@@ -149,14 +202,18 @@ class Recipe:
 
     def differences(self, other: Recipe) -> list[str]:
         """Return `table.key: mine != theirs` for every key of the digest in which two recipes differ."""
-        theirs = other.as_dict()
+        theirs = other.binding()
         return [
             f"{name}.{key}: {value!r} != {theirs[name][key]!r}"
-            for name, table in self.as_dict().items()
-            if name not in _PER_RUN
+            for name, table in self.binding().items()
             for key, value in table.items()
             if value != theirs[name][key]
         ]
+
+
+def _bound_keys(table: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(table)
+    return {key.name: values[key.name] for key in dataclasses.fields(table) if not key.metadata["per_run"]}
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -192,12 +249,20 @@ def _build(tables: dict[str, Any]) -> Recipe:
     recipe = Recipe(**made)
     if recipe.dedup.match not in ("pair", "image"):
         raise RecipeError(f"dedup.match is {recipe.dedup.match!r}; it must be 'pair' or 'image'")
+    if recipe.encode.decode not in ("reduced", "full"):
+        raise RecipeError(f"encode.decode is {recipe.encode.decode!r}; it must be 'reduced' or 'full'")
     if 0 < recipe.limits.max_kept < 2 * recipe.limits.batch_size:
         raise RecipeError(
             f"limits.max_kept is {recipe.limits.max_kept}; it must be 0 or at least two batches"
             f" ({2 * recipe.limits.batch_size})"
         )
     check_select(recipe.select)
+    for name, encoder in recipe.encode.extra.items():
+        if not _COLUMN.fullmatch(name) or not isinstance(encoder, str):
+            raise RecipeError(
+                f'encode.extra.{name} is {encoder!r}; write name = "encoder", the name in lower case letters,'
+                " digits and _"
+            )
     return recipe
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
-from curate.errors import RemoteError, RemoteMissingError, UsageError
+from curate.errors import RemoteError, RemoteMissingError, RemoteShortError, UsageError
 from curate.patience import patiently, without_secrets
 from curate.ranges import RangeFile
 
@@ -163,7 +163,7 @@ class Remote:
 
     def exists(self) -> bool:
         """Tell whether there is a file or folder."""
-        return bool(self._kind())
+        return self._kind() != ""
 
     def is_file(self) -> bool:
         """Tell whether this is a file."""
@@ -184,7 +184,7 @@ class Remote:
 
     def iterdir(self) -> Iterator[Remote]:
         """Yield what lies directly in a folder; sizes and times are those of the listing."""
-        own = self._key(self._files())
+        own = self.opened()[1]
         try:
             found = self._call("ls", detail=True) if self.is_listable else []
         except FileNotFoundError:
@@ -198,7 +198,7 @@ class Remote:
 
     def find(self) -> Iterator[tuple[str, Status]]:
         """Yield relative name and status of every file below a folder."""
-        own = self._key(self._files())
+        own = self.opened()[1]
         found = self._call("find", detail=True)
         for name, info in found.items():
             if info["type"] != "file":
@@ -211,13 +211,18 @@ class Remote:
         return io.BufferedReader(RangeFile(self.read_range, self.status().size), 1 << 16)
 
     def read_range(self, start: int, size: int) -> bytes:
-        """Return `size` bytes from `start`; RemoteError if, tried again and again, there are fewer or more."""
+        """Return `size` bytes from `start`; RemoteError if, tried again and again, there are fewer or more.
+
+        Raises RemoteShortError, at once, where the file ends before them.
+        """
 
         def whole() -> bytes:
             data = bytes(self._raw("cat_file", start=start, end=start + size))
             if len(data) > size:
                 raise RemoteError(f"the server of {self} does not serve ranges; copy the file and give its path")
             if len(data) < size:
+                if self.resolve().status().size < start + size:
+                    raise RemoteShortError(f"{self} ends before byte {start + size}")
                 raise ConnectionError(f"{len(data)} of {size} bytes came")
             return data
 
@@ -237,8 +242,8 @@ class Remote:
 
     def write_file(self, path: Path) -> None:
         """Write an object from a local file, whole or not at all, without holding it in memory."""
-        files = self._files()
-        patiently(lambda: files.put_file(str(path), self._key(files)), f"write {self}")
+        files, name = self.opened()
+        patiently(lambda: files.put_file(str(path), name), f"write {self}")
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Do nothing: a store has no empty folders."""
@@ -254,13 +259,14 @@ class Remote:
     def _files(self) -> Any:
         return _filesystem(self.scheme, "%" in self._at + self._query, endpoint() if self.scheme == "s3" else None)
 
-    def _key(self, files: Any) -> str:
-        url = f"{self.scheme}://{self._at}{self._query}"
-        return url if self._is_web else str(files._strip_protocol(url))
+    def opened(self) -> tuple[Any, str]:
+        """Return fsspec's file system, and the name by which it knows this file."""
+        files, url = self._files(), f"{self.scheme}://{self._at}{self._query}"
+        return files, url if self._is_web else str(files._strip_protocol(url))
 
     def _raw(self, method: str, *values: Any, **options: Any) -> Any:
-        files = self._files()
-        return getattr(files, method)(self._key(files), *values, **options)
+        files, key = self.opened()
+        return getattr(files, method)(key, *values, **options)
 
     def _call(self, method: str, *values: Any, **options: Any) -> Any:
         verb = {"info": "look at", "ls": "list", "find": "list", "pipe_file": "write", "rm_file": "delete"}[method]
@@ -300,6 +306,10 @@ def _filesystem(scheme: str, encoded: bool, server: str | None) -> Any:
     if extra == "s3":
         files.retries = 1
     return files
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_filesystem.cache_clear)  # its connections and its thread are the parent's
 
 
 Place = Path | Remote

@@ -6,11 +6,56 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from curate_kernels.arrays import F32
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 _UID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """What a source gives in place of an image's bytes.
+
+    image: (d,), text: (t,) float32, of any length, the caption's vector None where the source has none
+    sha256: of the image's bytes where the source tells it, else of the vector; of no bytes where neither is known
+    width, height: of the image in pixels, 0 unknown
+    """
+
+    image: F32
+    text: F32 | None
+    sha256: str
+    width: int = 0
+    height: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Embedded):
+            return NotImplemented
+        told = (self.sha256, self.width, self.height) == (other.sha256, other.width, other.height)
+        return told and _equal(self.image, other.image) and _equal(self.text, other.text)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _equal(a: F32 | None, b: F32 | None) -> bool:
+    import numpy as np
+
+    return (a is b) if a is None or b is None else np.array_equal(a, b, equal_nan=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Which embeddings a source gives: what it says that they are, "" where it says nothing, and their dimensions.
+
+    text: 0 where it gives none of captions
+    """
+
+    name: str
+    image: int
+    text: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +65,7 @@ class Sample:
     `data` holds the encoded image as stored (b"" when there is none), `path`, `offset` and `size` say where those
     bytes lie relative to the source's root. `problem` is a refusal reason that the source itself knows
     (`download_failed`, `missing_file`, `duplicate_key`), else "". `alternatives` are its other captions or alt-texts,
-    distinct and without the caption.
+    distinct and without the caption. Where `embedded` is there, no image is read, and no place of one is known.
     """
 
     source: str
@@ -36,8 +81,10 @@ class Sample:
     label: str | None = None
     group: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
+    embedded: Embedded | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Rows in a fixed order, from any ordinal on.
 
@@ -54,6 +101,17 @@ class Source(Protocol):
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; the same ordinal is the same sample on every run."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingSource(Source, Protocol):
+    """A source whose every sample is `embedded`."""
+
+    features: Features
+
+    def named(self, name: str) -> Self:
+        """Return the source with the features of this name, or with its nameless ones under it; SourceError if none."""
         ...
 
 

@@ -10,6 +10,7 @@ from curate.errors import RecipeError
 from curate_selectors.errors import SelectorError
 from curate_selectors.registry import make
 
+VIEW = "view"  # among a method's parameters: the embeddings that it reads, no parameter of its own
 _CONSTRAINT = {"column": str, "value": str, "min": int, "max": int}
 
 
@@ -76,6 +77,7 @@ def _check_constraint(name: str, given: Any) -> None:
 
 
 def _check_params(method: str, params: dict[str, Any]) -> None:
+    params = {key: value for key, value in params.items() if key != VIEW}
     try:
         make(method, **params)
     except SelectorError as error:

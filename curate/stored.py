@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from curate.cells import read_cell, split_cell
 from curate.errors import DecodeError
 from curate.images import Pixels, decode
 from curate.remote import Remote, place
@@ -15,13 +16,16 @@ PLACE = ("source", "path", "offset", "size", "sha256")  # columns of a pool that
 
 
 def read_stored(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes:
-    """Return a row's stored bytes, unchecked. row: PLACE by name; roots: {source id: what its paths are relative to}.
+    """Return a row's stored bytes, unchecked: a range of a file, or a value of a table (`curate.cells`).
 
+    row: PLACE by name; roots: {source id: what its paths are relative to}
     Raises OSError with the words for a user in `strerror`, or ValueError for a path that cannot be one.
     """
     root = roots.get(row["source"])
     if root is None or not row["path"]:
         raise FileNotFoundError(None, "no stored image")
+    if (cell := split_cell(row["path"])) is not None:
+        return read_cell(root, *cell, row["offset"] or 0)
     path = place(root, row["path"])
     if isinstance(path, Remote):
         return path.read_range(row["offset"] or 0, row["size"] or 0)
@@ -33,12 +37,15 @@ def read_stored(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes:
 
 
 def stored_pixels(
-    rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str], max_pixels: int
+    rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str], max_pixels: int, least: int = 0
 ) -> Iterator[Pixels | None]:
-    """Yield every row's pixels, None where its file is gone, has changed since it was decided, or does not decode."""
+    """Yield every row's pixels, None where its file is gone, has changed since it was decided, or does not decode.
+
+    least: of `decode`
+    """
     for row in rows:
         try:
             data = read_stored(row, roots)
-            yield decode(data, max_pixels).pixels if content_hash(data) == row["sha256"] else None
+            yield decode(data, max_pixels, least).pixels if content_hash(data) == row["sha256"] else None
         except (OSError, ValueError, DecodeError):
             yield None

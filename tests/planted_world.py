@@ -57,7 +57,7 @@ def _units(rows: list[np.ndarray], dim: int) -> np.ndarray:
 
 
 class BlockEncoder:
-    name, dim, fingerprint, nonnegative, epsilon = "blocks", 64, "b" * 32, False, 1e-6
+    name, dim, fingerprint, nonnegative, epsilon, compute = "blocks", 64, "b" * 32, False, 1e-6, ""
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         return pixels
@@ -67,7 +67,7 @@ class BlockEncoder:
 
 
 class NumberEncoder:
-    name, dim, fingerprint, epsilon = "numbers", 8, "c" * 32, 0.005
+    name, dim, fingerprint, epsilon, compute = "numbers", 8, "c" * 32, 0.005, ""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -84,6 +84,6 @@ def encoders() -> Iterator[NumberEncoder]:
 
     text = NumberEncoder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grow, "load_image_encoder", lambda name: BlockEncoder())
-        patch.setattr(binding, "load_text_encoder", lambda name: text)
+        patch.setattr(grow, "load_image_encoder", lambda name, *_: BlockEncoder())
+        patch.setattr(binding, "load_text_encoder", lambda name, *_: text)
         yield text

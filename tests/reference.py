@@ -523,3 +523,21 @@ def probe_cells(column, pair, at, near, power, score):
         elif others:
             share = distance[others].astype(float) ** -power
             score[others] -= share / share.sum()
+
+
+def resize_rgb(pixels, first_x, count_x, weight_x, first_y, count_y, weight_y, y_first, out):
+    """Each pass as a sum over a dense matrix of weights; Python's whole numbers cannot overflow."""
+
+    def along(axis, first, count, weight):
+        dense = np.zeros((len(first), values.shape[axis]), dtype=object)
+        for i in range(len(first)):
+            for t in range(count[i]):
+                dense[i, first[i] + t] = int(weight[i, t])
+        total = np.moveaxis(np.tensordot(dense, values, axes=(1, axis)), 0, axis)
+        return np.clip(((total + 2**21) // 2**22).astype(np.int64), 0, 255).astype(object)
+
+    values = pixels.astype(object)
+    passes = [(1, first_x, count_x, weight_x), (0, first_y, count_y, weight_y)]
+    for axis, *taps in passes[::-1] if y_first else passes:
+        values = along(axis, *taps)
+    out[:] = values.astype(np.uint8)

@@ -24,6 +24,9 @@ class Web:
         self.ranges = self.tags = True
         self.signature = ""  # without it in the query, access is denied
         self.seen: list[str] = []
+        self.statuses: dict[str, int] = {}  # by path
+        self.stalled: set[str] = set()  # paths whose body stops in the middle until the server ends
+        self.ended = threading.Event()
 
 
 @contextmanager
@@ -44,8 +47,9 @@ def web_server(folder: Path) -> Iterator[Web]:
 
         def answer(self, with_body: bool) -> None:
             web.seen.append(self.path)
+            told = web.statuses.get(self.path)
             denied = 403 if web.signature not in self.path.partition("?")[2] else None
-            fault = denied or web.always or (web.faults.pop(0) if web.faults and ".tar" in self.path else None)
+            fault = denied or told or web.always or (web.faults.pop(0) if web.faults and ".tar" in self.path else None)
             file = web.folder / self.path.partition("?")[0].lstrip("/").replace("%20", " ")
             if isinstance(fault, int) or not file.is_file():
                 self.send_response(fault if isinstance(fault, int) else 404)
@@ -66,6 +70,10 @@ def web_server(folder: Path) -> Iterator[Web]:
             if with_body:
                 body = data[: len(data) // 2] if fault == "cut" else data
                 web.served += len(body)
+                if self.path in web.stalled:
+                    self.wfile.write(body[:1])
+                    web.ended.wait(20)
+                    return
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
@@ -81,6 +89,7 @@ def web_server(folder: Path) -> Iterator[Web]:
     try:
         yield web
     finally:
+        web.ended.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -79,7 +79,9 @@ def test_missing_twin_is_found() -> None:
     assert without_twin(source.format("push_topk(sim)", "new(x)", "_inner(x)")) == ["push_topk", "new"]
 
 
-@pytest.mark.parametrize("module", ["curate", "curate.sources", "curate.encoders", "curate_selectors.registry"])
+@pytest.mark.parametrize(
+    "module", ["curate", "curate.sources", "curate.encoders", "curate.loaders", "curate_selectors.registry"]
+)
 def test_import_is_light(module: str, tmp_path: Path) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     assert python(code, tmp_path) == "[]"

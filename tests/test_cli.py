@@ -178,3 +178,17 @@ def test_hostile_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "\x1b[31m" not in shown.stdout
     assert "\u202e" not in shown.stdout
+
+
+def test_sources_are_listed_and_overridden(tmp_path: Path) -> None:
+    done = curate("sources", "--json")
+    rows = json.loads(done.stdout)
+    assert {"tar", "folder", "table", "hf", "coco", "mds", "litdata", "lance"} <= {row["name"] for row in rows}
+    assert all(set(row) == {"name", "summary", "told_by"} and all(row.values()) for row in rows)
+    (tmp_path / "t.csv").write_text("path\n")
+    refused = curate("grow", tmp_path / "t.csv", "--pool", tmp_path / "pool", "--source", "coco")
+    assert (refused.returncode, (tmp_path / "pool").exists()) == (3, False)
+    assert "t.csv is not of the kind 'coco': it is no JSON file of COCO's form" in refused.stderr
+    unknown = curate("grow", tmp_path / "t.csv", "--pool", tmp_path / "pool", "--source", "zip")
+    assert unknown.returncode == 2
+    assert "no kind of source 'zip'" in unknown.stderr

@@ -15,6 +15,7 @@ from PIL import Image
 
 from curate.encoders import (
     ImageEncoder,
+    Settings,
     TextEncoder,
     builtin_image,
     builtin_text,
@@ -148,8 +149,8 @@ def test_unprepared_image_is_a_named_error(image_encoder: ImageEncoder) -> None:
 def test_fingerprints_are_stable_and_tell_encoders_apart(
     image_encoder: ImageEncoder, text_encoder: TextEncoder
 ) -> None:
-    assert builtin_image.load_builtin_image.__wrapped__().fingerprint == image_encoder.fingerprint
-    assert builtin_text.load_builtin_text.__wrapped__().fingerprint == text_encoder.fingerprint
+    assert builtin_image._load.__wrapped__("cpu").fingerprint == image_encoder.fingerprint
+    assert builtin_text._load.__wrapped__("cpu").fingerprint == text_encoder.fingerprint
     assert image_encoder.fingerprint == "591bd1b8afac64945974b40fc64c4a6a"
     assert text_encoder.fingerprint == "341b02932ee0620c5d8797d97a99e808"
 
@@ -268,7 +269,7 @@ def test_open_clip_prepare_and_normalisation_are_its_own_preprocessing(checkpoin
     import open_clip
     import torch
 
-    encoder = load_image_encoder(f"open_clip:{ARCH}/{checkpoint}")
+    encoder = load_image_encoder(f"open_clip:{ARCH}/{checkpoint}", Settings(precision="float32"))
     model, _, preprocess = open_clip.create_model_and_transforms(ARCH, pretrained=str(checkpoint))
     with torch.inference_mode():
         x = preprocess(Image.fromarray(photograph(1)))[None]
@@ -304,7 +305,7 @@ def test_open_clip_reload_is_equal_and_other_weights_are_not(checkpoint: Path, t
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("resnet", "use builtin, or open_clip:"),
+        ("resnet", "use builtin; open_clip:"),
         ("open_clip:ViT-Z-99/openai", r"list_models\(\)"),
         ("open_clip:ViT-B-32", "give a local checkpoint: open_clip:ViT-B-32//path/to/file.pt"),
         ("open_clip:ViT-B-32/nothing", "tags: .*laion2b_s34b_b79k"),
@@ -339,8 +340,8 @@ def test_nothing_reaches_for_the_network(checkpoint: Path, monkeypatch: pytest.M
         monkeypatch.setattr(socket.socket, function, lambda *args: asked.append(args))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_options: asked.append(args))
     open_clip_encoder._load.cache_clear()
-    builtin_image.load_builtin_image.__wrapped__()
-    builtin_text.load_builtin_text.__wrapped__()
+    builtin_image._load.__wrapped__("cpu")
+    builtin_text._load.__wrapped__("cpu")
     load_text_encoder(f"open_clip:{ARCH}/{checkpoint}")
     assert asked == []
 

@@ -470,6 +470,14 @@ def test_failed_downloads_follow_the_tar_sorted_by_key(tmp_path: Path) -> None:
     assert failed.meta == {"status": "failed_to_download", "error_message": "404"}
 
 
+def test_hash_of_the_download_is_metadata_and_no_identity(tmp_path: Path) -> None:
+    frame = {"url": ["u1", "u0"], "caption": ["one", "zero"], "key": ["1", "0"], "status": ["success"] * 2}
+    frame |= {"sha256": ["f" * 64, "e" * 64], "exif": ["{}", None]}
+    first, second = read(write_shard(tmp_path, frame))
+    assert (first.data, first.uid, first.meta["sha256"], first.meta["url"]) == (b"x", "", "e" * 64, "u0")
+    assert (second.data, second.caption, second.meta["exif"]) == (b"y", "one", "{}")
+
+
 def test_repeated_key_of_the_parquet_is_not_lost(tmp_path: Path) -> None:
     samples = read(write_shard(tmp_path, {"key": ["0", "0", "8", "8"]}))
     assert [(s.key, s.problem) for s in samples[2:]] == [
@@ -520,7 +528,7 @@ def test_class_folders_are_labels(tmp_path: Path) -> None:
     assert [sample.label for sample in read(tmp_path)] == ["cat", "dog"]
 
 
-@pytest.mark.parametrize("names", [("cat/1.jpg",), ("cat/1.jpg", "dog/1.jpg", "2.jpg"), ("x/cat/1.jpg", "x/dog/1.jpg")])
+@pytest.mark.parametrize("names", [("cat/1.jpg",), ("cat/1.jpg", "dog/1.jpg", "2.jpg"), ("train/1.jpg", "test/1.jpg")])
 def test_other_layouts_have_no_labels(names: tuple[str, ...], tmp_path: Path) -> None:
     assert {sample.label for sample in read(write_images(tmp_path, *names))} == {None}
 
@@ -664,7 +672,7 @@ def test_missing_path_column_lists_the_columns_and_advises(tmp_path: Path) -> No
 
 def test_column_that_holds_no_paths_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    pl.DataFrame({"image": [{"bytes": b"x", "path": "a.jpg"}]}).write_parquet(path)
+    pl.DataFrame({"image": [{"url": "x", "path": "a.jpg"}]}).write_parquet(path)
     assert "not a path" in error_of([path], Columns(path="image"))
 
 

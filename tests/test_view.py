@@ -17,7 +17,7 @@ from pictures import write_tar
 from planted_world import NumberEncoder, encoders, label, png, said
 
 import curate
-from curate.errors import UsageError
+from curate.errors import PoolLockedError, UsageError
 from curate.pool import Pool
 from curate.report import write_report
 from curate.view.book import Asked, Book
@@ -153,7 +153,8 @@ def test_only_images_that_the_pool_decided_on_are_served_and_encoded_anew(served
 def test_bad_questions_are_answered_in_words(served: Served) -> None:
     asked: list[tuple[str, Any]] = [
         ("/api/rows?score=nothing", None), ("/api/slide?score=pvi&threshold=x", None), ("/api/why/nothing", None),
-        ("/api/decide", {"rows": [0], "action": "eat"}), ("/api/decide", {"rows": [10**9], "action": "drop"}),
+        ("/api/decide", {"rows": [[0, "x"]], "action": "eat"}),
+        ("/api/decide", {"rows": [[10**9, "x"]], "action": "drop"}),
         ("/api/decide", [1]), ("/api/write", {}), ("/api/near/99999", None), ("/api/rows?start=x", None),
     ]  # fmt: skip
     for path, body in asked:
@@ -224,12 +225,50 @@ def test_what_is_pending_outlives_the_server(tmp_path: Path) -> None:
     assert sorted(first.undo()) == ["a", "b"]
     with (tmp_path / "reviews" / "pending.jsonl").open("ab") as file:
         file.write(b'{"add": [{"key": "c", "acti')  # killed while it wrote
+    with pytest.raises(PoolLockedError, match="another page"):
+        Pending(tmp_path)
+    first.close()
     again = Pending(tmp_path)
     assert again.decisions == first.decisions == {"a": {"key": "a", "action": "drop", "label": None}}
-    assert again.undo() == ["a"]
-    assert again.undo() == []
-    again.clear()
+    again.add([{"key": "d", "action": "drop", "label": None}])
+    again.close()
+    third = Pending(tmp_path)
+    assert sorted(third.decisions) == ["a", "d"]  # what follows a torn line is not lost
+    assert third.undo() == ["d"]
+    assert third.undo() == ["a"]
+    assert third.undo() == []
+    third.clear()
+    third.close()
     assert Pending(tmp_path).decisions == {}
+
+
+def test_a_label_and_a_verdict_stand_beside_each_other(tmp_path: Path) -> None:
+    pending = Pending(tmp_path)
+    pending.add([{"key": "a", "action": "relabel", "label": "x"}])
+    pending.add([{"key": "a", "action": "keep", "label": None}])
+    assert pending.decisions["a"] == {"key": "a", "action": "keep", "label": "x"}
+    pending.add([{"key": "a", "action": "relabel", "label": "y"}])
+    assert pending.decisions["a"] == {"key": "a", "action": "keep", "label": "y"}
+    pending.undo()
+    pending.undo()
+    assert pending.decisions["a"]["action"] == "relabel"
+
+
+def test_a_takedown_beside_the_page(served: Served, pool: Path) -> None:
+    rows = {row["key"]: row for row in served.ask("/api/rows")[1]["rows"]}
+    for key in ("0020", "0021"):
+        given = {"rows": [[rows[key]["row"], rows[key]["uid"]]], "action": "drop"}
+        assert served.ask("/api/decide", given)[0] == 200
+    curate.forget(pool, keys=["0020"])
+    assert rows["0020"]["uid"].encode() not in (pool / "reviews" / "pending.jsonl").read_bytes()
+    while served.ask("/api/rows")[0] != 200:  # the version that it showed is gone
+        pass
+    stale = {"rows": [[rows["0030"]["row"], rows["0030"]["uid"]]], "action": "drop"}
+    status, told, _ = served.ask("/api/decide", stale)
+    assert (status, "reload" in told["error"]) == (400, True)
+    status, told, _ = served.ask("/api/write", {})
+    assert (status, told["gone"], told["drop"]) == (200, 1, 1)
+    assert Pool.open(pool).find("0021")["reason"] == "reviewed"
 
 
 # --- in a browser

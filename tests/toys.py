@@ -21,7 +21,7 @@ def _unit(rows: Any) -> Any:
 class ToyImage:
     """Projects a thumbnail; the same bits for a row whatever its companions."""
 
-    name, dim, fingerprint, nonnegative, epsilon = "builtin", DIM, "1" * 32, False, 0.002
+    name, dim, fingerprint, nonnegative, epsilon, compute = "builtin", DIM, "1" * 32, False, 0.002, ""
 
     def __init__(self) -> None:
         self._plane = np.random.default_rng(0).normal(size=(6 * 6 * 3, DIM))
@@ -37,7 +37,7 @@ class ToyImage:
 class ToyText:
     """Adds up a random row for every word."""
 
-    name, dim, fingerprint, epsilon = "builtin", 8, "2" * 32, 0.02
+    name, dim, fingerprint, epsilon, compute = "builtin", 8, "2" * 32, 0.02, ""
 
     def encode(self, texts: Sequence[str]) -> Any:
         return _unit(np.array([sum(map(self._word, text.split()), np.zeros(8)) for text in texts]).reshape(-1, 8))
@@ -54,6 +54,6 @@ def toy_encoders() -> Iterator[None]:
     import curate.engine.grow
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.engine.grow, "load_image_encoder", lambda name: ToyImage())
-        patch.setattr(curate.engine.binding, "load_text_encoder", lambda name: ToyText())
+        patch.setattr(curate.engine.grow, "load_image_encoder", lambda name, *_: ToyImage())
+        patch.setattr(curate.engine.binding, "load_text_encoder", lambda name, *_: ToyText())
         yield

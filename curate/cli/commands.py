@@ -21,16 +21,22 @@ if TYPE_CHECKING:
 
 @app.command()
 def grow(
-    sources: Annotated[list[str], typer.Argument(help="Tars, image folders, or tables of paths.")],
+    sources: Annotated[list[str], typer.Argument(help="Tars, image folders, tables: `curate sources`.")],
     pool: Annotated[str, typer.Option(help="The pool's folder; made if there is none.")],
     recipe: Annotated[Path | None, typer.Option(help="A TOML recipe.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Image encoder: builtin, open_clip:ARCH/PRETRAINED.")] = None,
-    text_encoder: Annotated[str | None, typer.Option(help="Caption encoder.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Image encoder: builtin, open_clip:…, timm:…, onnx:…, precomputed:NAME.")
+    ] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Caption encoder: builtin, open_clip:…, st:…")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="What the sources are; `curate sources` lists the kinds. By default, by a look.")
+    ] = None,
     path: Annotated[str | None, typer.Option(help="Column with the image paths.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     caption: Annotated[str | None, typer.Option(help="Column with the captions.")] = None,
     alternatives: Annotated[str | None, typer.Option(help="Column with other captions.")] = None,
     group: Annotated[str | None, typer.Option(help="Column with the groups (patient, scene, site).")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder of the images that a COCO file describes.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows decided and committed together.")] = None,
     change_recipe: Annotated[bool, typer.Option(help="Allow a recipe that differs from the pool's.")] = False,
     guard: Annotated[
@@ -47,7 +53,14 @@ def grow(
     from curate.engine.grow import grow as run
 
     given: dict[str, dict[str, Any]] = {
-        "source": {"path": path, "label": label, "caption": caption, "alternatives": alternatives, "group": group},
+        "source": {
+            "kind": source,
+            "path": path,
+            "label": label,
+            "caption": caption,
+            "alternatives": alternatives,
+            "group": group,
+        },
         "encode": {"image": encoder, "text": text_encoder},
         "limits": {"batch_size": batch_size},
     }
@@ -99,6 +112,25 @@ def _grown(done: dict[str, Any]) -> Iterator[Table]:
     yield draw("grown", figures)
     if done["refused"]:
         yield draw("refused", done["refused"])
+
+
+@app.command()
+def embed(
+    pool: Annotated[str, typer.Argument(help="The pool.")],
+    name: Annotated[str, typer.Option(help="Column that holds the embeddings.")],
+    encoder: Annotated[str, typer.Option(help="Image encoder; empty for a column that is there.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    cache: Annotated[str, typer.Option(help="Folder of embeddings by content that other pools share.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Embed a pool's images by one more encoder, and keep the rows as a column. Run it again to resume."""
+    from curate.engine.embed import embed as run
+
+    with progress_bar("embedding") as progress:
+        settings = {"device": device, "precision": precision, "cache": cache}
+        done = run(pool, name, encoder, run=settings, progress=progress)
+    answer(dataclasses.asdict(done), as_json, lambda d: [draw("embedded", d)])
 
 
 @app.command()

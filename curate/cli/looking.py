@@ -101,6 +101,23 @@ def _list_scores(as_json: bool) -> None:
 
 
 @app.command()
+def sources(as_json: AsJson = False) -> None:
+    """List every kind of source that `grow` reads, in the order in which a path is tried."""
+    from curate.sources import list_kinds
+
+    rows = list_kinds()
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    from rich.table import Table
+
+    table = Table("source", "summary", "told by", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row.values())
+    console(False).print(table)
+
+
+@app.command()
 def log(
     pool: Annotated[str, typer.Argument(help="The pool.")],
     every: Annotated[bool, typer.Option("--all", help="Also versions that only rearranged files or columns.")] = False,

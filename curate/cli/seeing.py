@@ -36,6 +36,16 @@ def report(
     answer({"report": str(written), "bytes": written.stat().st_size}, as_json, lambda d: [draw("report", d)])
 
 
+def _browse(link: str) -> None:
+    """Open a link by way of a file that only this user may read: command lines are there for all to see."""
+    import tempfile
+    import webbrowser
+
+    with tempfile.NamedTemporaryFile("w", prefix="curate-", suffix=".html", delete=False) as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')
+    webbrowser.open(Path(file.name).as_uri())
+
+
 @app.command()
 def view(
     pool: Annotated[str, typer.Argument(help="The pool.")],
@@ -48,9 +58,7 @@ def view(
     def ready(link: str) -> None:
         typer.echo(link)
         if open_browser:
-            import webbrowser
-
-            webbrowser.open(link)
+            _browse(link)
 
     serve(pool, port=port, ready=ready)
 

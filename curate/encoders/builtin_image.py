@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
+from curate.crops import Crop
+from curate.encoders.compute import Compute, Settings
 from curate.encoders.fingerprints import file_hash, fingerprint
 from curate.encoders.protocols import F32, U8
 from curate.encoders.rows import Network, check_reference, encode_rows
-from curate.encoders.runtime import open_network
+from curate.encoders.runtime import builtin_device, open_network
 from curate.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -53,32 +54,40 @@ class BuiltinImageEncoder:
     nonnegative = True
     epsilon: float | None = _EPSILON
 
-    def __init__(self, network: Network, weights_hash: str) -> None:
+    def __init__(self, network: Network, weights_hash: str, device: str = "cpu") -> None:
+        self.compute = str(Compute(device))
         self.fingerprint = fingerprint("efficientnet_lite0", weights_hash, _PREPROCESSING, str(_BATCH))
+        self.crop = Crop(_SIDE, _SIDE)
         self._network = network
         self._item = np.empty((_SIDE, _SIDE, 3), np.uint8)
 
     def prepare(self, pixels: U8) -> U8:
         """Return the image squashed to 224 x 224, bicubic: (224, 224, 3) uint8."""
-        return np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+        return self.crop(pixels)
 
     def encode(self, prepared: Sequence[U8]) -> F32:
         """Return (n, 1280) f32 unit rows of prepared images, a zero row where the network gives none."""
         return encode_rows(prepared, self._network, batch=_BATCH, item=self._item, dim=_DIM)
 
 
-@functools.cache
-def load_builtin_image() -> BuiltinImageEncoder:
-    """Return the encoder, one per process, exported on first use and checked against its reference output.
+def load_builtin_image(name: str = "builtin", settings: Settings | None = None) -> BuiltinImageEncoder:
+    """Return the encoder, one per process and device, exported on first use and checked against its reference output.
 
     Raises:
-        EncoderError: the weights are missing or not those expected, or the network gives something else.
+        EncoderError: the weights are missing or not those expected, the network gives something else, or another
+            precision than float32 is asked for.
     """
+    return _load(builtin_device(name, settings or Settings()))
+
+
+@functools.cache
+def _load(device: str) -> BuiltinImageEncoder:
     weights = weights_file()
     weights_hash = file_hash(weights)
     example = np.zeros((_BATCH, _SIDE, _SIDE, 3), np.uint8)
     stem = f"efficientnet_lite0-{weights_hash[:16]}-g{_GRAPH}"
-    encoder = BuiltinImageEncoder(open_network(stem, lambda: build_network(weights), example), weights_hash)
+    network = open_network(stem, lambda: build_network(weights), example, device=device)
+    encoder = BuiltinImageEncoder(network, weights_hash, device.partition(":")[0])
     check_reference("builtin image", encoder.encode([reference_image()])[0], REFERENCE)
     return encoder
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.encoders.compute import Compute, Settings
 from curate.encoders.fingerprints import file_hash, fingerprint
 from curate.encoders.protocols import F32
 from curate.encoders.rows import Network, check_reference, encode_rows
-from curate.encoders.runtime import open_network
+from curate.encoders.runtime import builtin_device, open_network
 from curate.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class BuiltinTextEncoder:
     dim = _DIM
     epsilon: float | None = _EPSILON
 
-    def __init__(self, network: Network, tokenizer: Any, weights_hash: str) -> None:
+    def __init__(self, network: Network, tokenizer: Any, weights_hash: str, device: str = "cpu") -> None:
+        self.compute = str(Compute(device, batch=_BATCH))
         self.fingerprint = fingerprint("all-MiniLM-L6-v2", weights_hash, _PREPROCESSING, str(_BATCH))
         self._network = network
         self._tokenizer = tokenizer
@@ -74,13 +76,17 @@ class BuiltinTextEncoder:
         return out
 
 
-@functools.cache
-def load_builtin_text() -> BuiltinTextEncoder:
-    """Return the encoder, one per process, exported on first use and checked against its reference output.
+def load_builtin_text(name: str = "builtin", settings: Settings | None = None) -> BuiltinTextEncoder:
+    """Return the encoder, one per process and device, exported on first use and checked against its reference output.
 
     Raises:
-        EncoderError: the weights are missing or not those expected, or the network gives something else.
+        EncoderError: as for images.
     """
+    return _load(builtin_device(name, settings or Settings()))
+
+
+@functools.cache
+def _load(device: str) -> BuiltinTextEncoder:
     from tokenizers import Tokenizer
 
     folder = model_folder()
@@ -93,8 +99,9 @@ def load_builtin_text() -> BuiltinTextEncoder:
         lambda: build_network(folder),
         np.ones((_BATCH, _LENGTHS[1]), np.int64),
         dynamic_axis=1,
+        device=device,
     )
-    encoder = BuiltinTextEncoder(network, tokenizer, weights_hash)
+    encoder = BuiltinTextEncoder(network, tokenizer, weights_hash, device.partition(":")[0])
     check_reference("builtin text", encoder.encode([REFERENCE_TEXT])[0], REFERENCE)
     return encoder
 

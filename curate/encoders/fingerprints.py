@@ -32,3 +32,8 @@ def state_hash(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error of a library as one short line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

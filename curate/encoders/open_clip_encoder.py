@@ -5,79 +5,39 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from curate.encoders.fingerprints import fingerprint, state_hash
-from curate.encoders.protocols import F32, U8
-from curate.encoders.rows import encode_rows
+from curate.crops import Crop
+from curate.encoders.compute import Compute, Settings, TorchNetwork, resolved
+from curate.encoders.fingerprints import fingerprint, first_line, state_hash
+from curate.encoders.protocols import F32
+from curate.encoders.rows import unit_rows
+from curate.encoders.torch_image import Backbone, TorchImageEncoder, identity_of, placed
 from curate.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
 
 PREFIX = "open_clip:"
-_BATCH = 32
 _ADVICE = "give a local checkpoint: open_clip:{arch}//path/to/file.pt"
 
 
 @dataclass(frozen=True, slots=True)
 class _Clip:
-    """One loaded model; `source` is what open_clip calls it, `preprocess` its image settings."""
+    """One loaded model on its device; `source` is what open_clip calls it, `preprocess` its image settings."""
 
     source: str
     model: torch.nn.Module
     device: str
+    compute: Compute
     dim: int
     preprocess: dict[str, Any]
     identity: tuple[str, ...]
-
-    def run(self, tower: Callable[[torch.Tensor], torch.Tensor], block: NDArray[Any]) -> F32:
-        """Return one tower's f32 features of a batch: half precision on a GPU, full on a CPU."""
-        import torch
-
-        half = torch.autocast("cuda", torch.float16, enabled=self.device == "cuda")
-        with torch.inference_mode(), half:
-            features: F32 = tower(torch.from_numpy(block).to(self.device)).float().cpu().numpy()
-        return features
-
-
-class OpenClipImageEncoder:
-    """The image tower of an open_clip model."""
-
-    nonnegative = False
-    epsilon: float | None = None
-
-    def __init__(self, name: str, clip: _Clip) -> None:
-        self.name = name
-        self.dim = clip.dim
-        self.fingerprint = fingerprint(*clip.identity, "image")
-        self._clip = clip
-        self._crop = _crop_transform(clip.preprocess)
-        self._item = self.prepare(np.zeros((8, 8, 3), np.uint8))
-        self._mean, self._std = (_channels(clip.preprocess[key], clip.device) for key in ("mean", "std"))
-
-    def prepare(self, pixels: U8) -> U8:
-        """Return the crop that the model's own preprocessing gives, before it becomes a tensor: (s, s, 3) uint8."""
-        return np.asarray(self._crop(Image.fromarray(pixels)))
-
-    def encode(self, prepared: Sequence[U8]) -> F32:
-        """Return (n, dim) f32 unit rows of prepared images, a zero row where the model gives none."""
-        return encode_rows(prepared, self._run, batch=_BATCH, item=self._item, dim=self.dim)
-
-    def _run(self, block: NDArray[Any]) -> F32:
-        return self._clip.run(self._tower, block)
-
-    def _tower(self, pixels: torch.Tensor) -> torch.Tensor:
-        # Channels last, as the pixels already lie.
-        x = (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
-        features: torch.Tensor = self._clip.model.encode_image(x)
-        return features
 
 
 class OpenClipTextEncoder:
@@ -88,30 +48,45 @@ class OpenClipTextEncoder:
     def __init__(self, name: str, clip: _Clip, tokenizer: Callable[[list[str]], torch.Tensor]) -> None:
         self.name = name
         self.dim = clip.dim
-        self.fingerprint = fingerprint(*clip.identity, "text")
-        self._clip = clip
+        self.fingerprint = fingerprint(*clip.identity, *clip.compute.identity(), "text")
         self._tokenizer = tokenizer
         self._item: NDArray[np.int64] = tokenizer([""]).numpy()[0]
+        self._network = TorchNetwork(clip.model.encode_text, clip.device, clip.compute)
+
+    @property
+    def compute(self) -> str:
+        """Return device, precision and batch: see `Compute`."""
+        return str(self._network.compute)
 
     def encode(self, texts: Sequence[str]) -> F32:
         """Return (n, dim) f32 unit rows; a text longer than the model's context is truncated."""
         tokens = list(self._tokenizer(list(texts)).numpy()) if texts else []
-        return encode_rows(tokens, self._run, batch=_BATCH, item=self._item, dim=self.dim)
-
-    def _run(self, block: NDArray[Any]) -> F32:
-        return self._clip.run(self._clip.model.encode_text, block)
+        return unit_rows(self._network(tokens, self._item, self.dim))
 
 
-def load_open_clip_image(name: str) -> OpenClipImageEncoder:
+def load_open_clip_image(name: str, settings: Settings) -> TorchImageEncoder:
     """Return the image tower of `open_clip:<architecture>/<tag or path>`.
 
     Raises:
         EncoderError: the name is unknown, or the weights cannot be had or are not of this architecture.
     """
-    return OpenClipImageEncoder(name, _find(name))
+    clip = _find(name, settings)
+    crop, preprocess = clip_crop(clip.preprocess), clip.preprocess
+    visual = clip.model.visual
+
+    def cells(x: torch.Tensor) -> torch.Tensor:
+        found = visual.forward_intermediates(x, indices=1, normalize_intermediates=True, intermediates_only=True)
+        last: torch.Tensor = found["image_intermediates"][-1]
+        return last
+
+    backbone = Backbone(
+        clip.model.encode_image, cells, crop, preprocess["mean"], preprocess["std"], clip.dim, clip.device,
+        clip.compute, clip.identity,
+    )  # fmt: skip
+    return TorchImageEncoder(name, backbone)
 
 
-def load_open_clip_text(name: str) -> OpenClipTextEncoder:
+def load_open_clip_text(name: str, settings: Settings) -> OpenClipTextEncoder:
     """Return the text tower of `open_clip:<architecture>/<tag or path>`; it shares the model with the image tower.
 
     Raises:
@@ -119,18 +94,18 @@ def load_open_clip_text(name: str) -> OpenClipTextEncoder:
     """
     import open_clip
 
-    clip = _find(name)
+    clip = _find(name, settings)
     try:
         tokenizer = open_clip.get_tokenizer(clip.source)
     except Exception as error:
         raise EncoderError(
-            f"the tokenizer of {name} cannot be had ({_first_line(error)}): give a folder with open_clip_config.json, "
+            f"the tokenizer of {name} cannot be had ({first_line(error)}): give a folder with open_clip_config.json, "
             "weights and tokenizer"
         ) from error
     return OpenClipTextEncoder(name, clip, tokenizer)
 
 
-def _find(name: str) -> _Clip:
+def _find(name: str, settings: Settings) -> _Clip:
     """Return the model that a name means, loaded once per process while its file stays the same."""
     import open_clip
 
@@ -145,7 +120,10 @@ def _find(name: str) -> _Clip:
             f"{weights!r} is neither a file nor pretrained weights of {arch} (tags: {tags}); "
             + _ADVICE.format(arch=arch)
         )
-    return _load(arch, str(path) if is_local else weights, _stamp(path) if is_local else ())
+    device, compute = resolved(settings)
+    stamp = _stamp(path) if is_local else ()
+    clip = _load(arch, str(path) if is_local else weights, stamp, device, Compute(compute.device, compute.precision))
+    return replace(clip, compute=compute)
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -155,26 +133,23 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(arch: str, weights: str, stamp: tuple[tuple[str, int, int], ...]) -> _Clip:
+def _load(arch: str, weights: str, stamp: tuple[tuple[str, int, int], ...], device: str, compute: Compute) -> _Clip:
     """Load a model; `stamp` only makes a changed file another entry of the cache."""
     import open_clip
-    import torch
 
     is_folder = bool(stamp) and Path(weights).is_dir()
     source = f"local-dir:{weights}" if is_folder else arch
     try:
         config = _folder_config(Path(weights)) if is_folder else open_clip.get_model_config(arch)
-        model = open_clip.create_model(source, None if is_folder else weights, require_pretrained=True).eval()
+        model = open_clip.create_model(source, None if is_folder else weights, require_pretrained=True)
     except Exception as error:
         raise EncoderError(
-            f"the weights {weights} of {arch} cannot be loaded ({_first_line(error)}); " + _ADVICE.format(arch=arch)
+            f"the weights {weights} of {arch} cannot be loaded ({first_line(error)}); " + _ADVICE.format(arch=arch)
         ) from error
     preprocess = dict(model.visual.preprocess_cfg)
-    settings = json.dumps(preprocess, sort_keys=True)
-    identity = ("open_clip", arch, state_hash(model.state_dict()), settings, str(_BATCH))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device, memory_format=torch.channels_last)
-    return _Clip(source, model, device, int(config["embed_dim"]), preprocess, identity)
+    identity = identity_of("open_clip", arch, state_hash(model.state_dict()), json.dumps(preprocess, sort_keys=True))
+    model = placed(model, device, compute)
+    return _Clip(source, model, device, compute, int(config["embed_dim"]), preprocess, identity)
 
 
 def _folder_config(folder: Path) -> dict[str, Any]:
@@ -182,26 +157,12 @@ def _folder_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _crop_transform(preprocess: dict[str, Any]) -> Callable[[Image.Image], Image.Image]:
-    """Return the resizing and cropping part of a model's own preprocessing, on PIL images."""
-    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
-
-    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    end = next(i for i, step in enumerate(steps) if isinstance(step, MaybeToTensor))
-
-    def crop(image: Image.Image) -> Image.Image:
-        for step in steps[:end]:
-            image = step(image)
-        return image
-
-    return crop
-
-
-def _channels(values: Sequence[float], device: str) -> torch.Tensor:
-    import torch
-
-    return torch.tensor(values, dtype=torch.float32, device=device).reshape(1, 3, 1, 1)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+def clip_crop(preprocess: dict[str, Any]) -> Crop:
+    """Return the resizing and cropping part of a model's own preprocessing, from its settings."""
+    size, mode = preprocess.get("size", 224), preprocess.get("resize_mode", "shortest")
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
+    if mode != "shortest":
+        return Crop(height, width, mode, interpolation=interpolation, fill=preprocess.get("fill_color", 0))
+    # Of an input that is not square, open_clip leaves the interpolation out.
+    return Crop(height, width, mode, height, interpolation) if height == width else Crop(height, width, "cover")

@@ -16,8 +16,10 @@ class ImageEncoder(Protocol):
     """Photographs in, unit rows out.
 
     name: as the user wrote it, e.g. `builtin` or `open_clip:ViT-B-32/laion2b_s34b_b79k`.
-    fingerprint: 32 hex digits over the weights, the preprocessing and the batch shape; neither a path, nor a library's
-        version, nor the device is in it. The same device gives the same bits; a CPU and a GPU differ in the last ones.
+    fingerprint: 32 hex digits over the weights, the preprocessing, the nominal batch shape, and the precision where it
+        is not float32; neither a path, nor a library's version, nor the device is in it.
+    compute: device, precision and batch, as `Compute` writes them, "" for what computes nothing: with equal ones the
+        same machine gives the same bits; otherwise the last ones differ.
     nonnegative: no feature is ever negative (pooled after a ReLU), so that a score may take square roots.
     epsilon: near-duplicate distance (1 - cosine) calibrated for this encoder, None where only the user's own images
         can tell (`calibrate_epsilon`).
@@ -28,6 +30,11 @@ class ImageEncoder(Protocol):
     fingerprint: str
     nonnegative: bool
     epsilon: float | None
+
+    @property
+    def compute(self) -> str:
+        """Return what rows are computed with."""
+        ...
 
     def prepare(self, pixels: U8) -> U8:
         """Return the (s, s, 3) uint8 input of the network for one (H, W, 3) uint8 RGB image; deterministic."""
@@ -44,8 +51,21 @@ class ImageEncoder(Protocol):
         ...
 
 
+class PatchEncoder(ImageEncoder, Protocol):
+    """An image encoder that also gives features of places in the image."""
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """Return how many tokens there are, and their dimensions."""
+        ...
+
+    def patches(self, prepared: Sequence[U8]) -> F32:
+        """Return (n, tokens, e) f32 features of prepared images, place by place in rows from the top left."""
+        ...
+
+
 class TextEncoder(Protocol):
-    """Captions in, unit rows out; `name`, `fingerprint` and `epsilon` as for images.
+    """Captions in, unit rows out; `name`, `fingerprint`, `compute` and `epsilon` as for images.
 
     epsilon: distance (1 - cosine) below which two captions say the same.
     """
@@ -54,6 +74,11 @@ class TextEncoder(Protocol):
     dim: int
     fingerprint: str
     epsilon: float | None
+
+    @property
+    def compute(self) -> str:
+        """Return what rows are computed with."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> F32:
         """Return (n, dim) f32 unit rows; a long text is truncated, the empty one is a text; zero rows as for images."""

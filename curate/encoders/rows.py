@@ -30,16 +30,27 @@ def encode_rows(items: Sequence[NDArray[Any]], network: Network, *, batch: int, 
     out = np.empty((len(items), dim), np.float32)
     for start in range(0, len(items), batch):
         part = items[start : start + batch]
-        block = np.zeros((batch, *item.shape), item.dtype)
-        for i, array in enumerate(part):
-            if array.shape != item.shape or array.dtype != item.dtype:
-                raise EncoderError(
-                    f"item {start + i} is {array.dtype}{array.shape}, the encoder takes {item.dtype}{item.shape}: "
-                    "pass images through prepare() first"
-                )
-            block[i] = array
-        out[start : start + len(part)] = network(block)[: len(part)]
+        out[start : start + len(part)] = network(filled(part, batch, item, start))[: len(part)]
     return unit_rows(out)
+
+
+def filled(part: Sequence[NDArray[Any]], batch: int, item: NDArray[Any], start: int) -> NDArray[Any]:
+    """Return one block of `batch` items, the first of them from `part`, the others zeros.
+
+    start: number of the first, to be told.
+
+    Raises:
+        EncoderError: an item has not the shape and dtype of `item`.
+    """
+    block = np.zeros((batch, *item.shape), item.dtype)
+    for i, array in enumerate(part):
+        if array.shape != item.shape or array.dtype != item.dtype:
+            raise EncoderError(
+                f"item {start + i} is {array.dtype}{array.shape}, the encoder takes {item.dtype}{item.shape}: "
+                "pass images through prepare() first"
+            )
+        block[i] = array
+    return block
 
 
 def unit_rows(features: F32) -> F32:

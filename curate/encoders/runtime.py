@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.encoders.compute import Settings, resolved
 from curate.encoders.protocols import F32
 from curate.encoders.rows import Network
 from curate.errors import EncoderError
@@ -42,8 +43,28 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def builtin_device(name: str, settings: Settings) -> str:
+    """Return where a built-in network runs: `cpu`, or torch's name of a CUDA device.
+
+    Raises:
+        EncoderError: the settings ask for a precision or a device that it does not have.
+    """
+    if settings.precision not in ("auto", "float32"):
+        raise EncoderError(f"{name} computes in float32 only; leave encode.precision at auto")
+    if settings.device == "auto":
+        return "cuda" if has_gpu() else "cpu"
+    if settings.device.startswith("mps"):
+        return "cpu"
+    return settings.device if settings.device == "cpu" else resolved(settings)[0]
+
+
 def open_network(
-    stem: str, build: Callable[[], torch.nn.Module], example: NDArray[Any], *, dynamic_axis: int | None = None
+    stem: str,
+    build: Callable[[], torch.nn.Module],
+    example: NDArray[Any],
+    *,
+    dynamic_axis: int | None = None,
+    device: str = "cpu",
 ) -> Network:
     """Return a function from one batch to its f32 features.
 
@@ -54,24 +75,24 @@ def open_network(
     Raises:
         EncoderError: the network cannot be exported, or the cache folder cannot be written or holds a damaged file.
     """
-    if has_gpu():
-        return _gpu_network(build())
+    if device != "cpu":
+        return _gpu_network(build(), device)
     file = cache_folder() / f"{stem}-torch{version('torch')}.onnx"
     if not file.exists():
         _export(file, build, example, dynamic_axis)
     return _onnx_network(file)
 
 
-def _gpu_network(module: torch.nn.Module) -> Network:
+def _gpu_network(module: torch.nn.Module, device: str) -> Network:
     import torch
 
-    module = module.eval().cuda()
+    module = module.eval().to(device)
 
     def run(block: NDArray[Any]) -> F32:
         # Plain fp32: TF32 would move a row by 1e-3, more than its rounding to float16 does.
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
-            features: F32 = module(torch.from_numpy(block).cuda()).float().cpu().numpy()
+            features: F32 = module(torch.from_numpy(block).to(device)).float().cpu().numpy()
         return features
 
     return run

@@ -66,7 +66,7 @@ class Arrivals:
             self.known += start
             decided = _Decided(source.id, self._pool if saved else None)
             for position, sample in enumerate(source.rows(start), start + 1):
-                sha256 = content_hash(sample.data)
+                sha256 = sample.embedded.sha256 if sample.embedded else content_hash(sample.data)
                 if self._bar is not None and self._bar.holds(sample.source, sample.key, sha256):
                     self.barred += 1
                     continue

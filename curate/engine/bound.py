@@ -55,11 +55,15 @@ def keys(gain: F32, luck: F64, top: float) -> F64:
     return key
 
 
-def reservoir(engine: Engine, gain: F32, uids: Sequence[str], luck: F64) -> tuple[B1, float, float]:
-    """Return which of the kept stay (n,) bool, and the bar (least, top) for those to come. Ties: the lowest uid."""
+def reservoir(engine: Engine, gain: F32, uids: Sequence[str], luck: F64, sure: B1) -> tuple[B1, float, float]:
+    """Return which of the kept stay (n,) bool, and the bar (least, top) for those to come. Ties: the lowest uid.
+
+    sure: (n,) bool, those that stay whatever they gain
+    """
     top = float(np.quantile(gain, _QUANTILE)) or 1.0
     key = keys(gain, luck, top)
-    order = np.lexsort((np.array(uids), -key))
+    order = np.lexsort((np.array(uids), -key, ~sure))
     stays = np.zeros(gain.size, dtype=np.bool_)
     stays[order[: room(engine)]] = True
-    return stays, float(key[stays].min()), top
+    drawn = key[stays & ~sure]
+    return stays, float(drawn.min() if drawn.size else key.max()), top

@@ -29,7 +29,7 @@ READ = ["uid", "decision", "reason", "detail", "duplicate_of", "history", "count
 READ += [*_GAINS, "gain_kept", *_QUALITY]
 _COPIES = ("near_duplicate", "exact_duplicate")
 KEEP, DROP, LABEL = "keep", "drop", "label"  # what the column `review` says: LABEL: the label is right
-REVIEWED = "reviewed"  # the reason of what a reviewer dropped
+REVIEWED = guard.REVIEWED
 _GATE_REASONS = ("caption_mismatch", "label_noise", HELD, REVIEWED)
 
 
@@ -69,6 +69,10 @@ class Changes:
         self.verdict[self.review == KEEP] = ""
         self.verdict[self.review == DROP] = REVIEWED
         self.verdict[forgetting.rows] = FORGOTTEN
+        self.cleared = np.zeros(len(self.uid), dtype=np.bool_)
+        self.cleared[engine.mended.cleared] = True
+        for i in np.flatnonzero(self.cleared & (self.verdict == "")):
+            self.verdict[i] = self._poor(int(i))
         self.worth = prefer.values(engine, table, scores["pvi"])
         self.leak = [""] * len(self.uid)
         self.moved: I64 = np.zeros(0, dtype=np.int64)  # duplicates of forgotten rows, which may take their place
@@ -88,6 +92,7 @@ class Changes:
         old, better = self._successors(admitted & ~dropped & (self.review != KEEP))
         gone = dropped.copy()
         gone[old] = True
+        gone |= self.cleared & admitted  # judged again, as if it had just come
         self.engine.index.remove([self.uid[i] for i in np.flatnonzero(gone)])
         orphaned = self._orphans(gone & (self.verdict != REVIEWED), forgotten)
         for i in np.flatnonzero(orphaned):
@@ -113,7 +118,7 @@ class Changes:
         """Return kept rows that have a better copy, and these copies; the copies are judged first, then all others."""
         if self.worth is None:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        usable = np.isin(self.reason, _COPIES) & (self.verdict == "")
+        usable = np.isin(self.reason, _COPIES) & (self.verdict == "") & (self.review != KEEP)
         usable[[i for i in np.flatnonzero(usable).tolist() if self._poor(i)]] = False
         return prefer.successors(self.worth, self.uid, self.twin, usable, kept)
 
@@ -122,11 +127,12 @@ class Changes:
         gone = {self.uid[i] for i in np.flatnonzero(dropped | forgotten)}
         orphaned: B1 = np.array([twin in gone for twin in self.twin], dtype=np.bool_) & ~forgotten
         taken = {self.uid[i] for i in np.flatnonzero(forgotten)}
+        shunned = {self.uid[i] for i in np.flatnonzero(forgotten & (self.review == DROP))}
         moved = [i for i in np.flatnonzero(orphaned).tolist() if self.twin[i] in taken]
+        stay = [i for i in moved if not self.forgetting.refill or self.twin[i] in shunned]
         if self.forgetting.refill:
-            self.moved = np.array(moved, dtype=np.int64)
-        else:
-            self.twin[moved], orphaned[moved] = None, False
+            self.moved = np.array([i for i in moved if i not in set(stay)], dtype=np.int64)
+        self.twin[stay], orphaned[stay] = None, False
         return orphaned
 
     def _poor(self, i: int) -> str:
@@ -151,15 +157,17 @@ class Changes:
         pixels = table.column("pixel_hash").to_pylist()
         engine = self.engine
         leaks = engine.guard.leaks(image, pixels, engine.state.image.epsilon)
-        stage = np.array([Stage.OUT if leak else Stage.FREE for leak in leaks], dtype=np.uint8)
+        shunned = [""] * rows.size if apart else engine.shunned.leaks(image, pixels, engine.state.image.epsilon)
+        out = [(guard.REASON, leak) if leak else (REVIEWED, shun) for leak, shun in zip(leaks, shunned, strict=True)]
+        stage = np.array([Stage.OUT if why else Stage.FREE for _, why in out], dtype=np.uint8)
         pictures = Pictures([self.uid[i] for i in rows], pixels, hash_words(table.column("phash").to_pylist()))
         decided = engine.decide(engine.index, pictures, image, text, has_text, stage, free, apart)
         for name in _GAINS:
             self.gains[name][rows] = getattr(decided.decision, "gain" if name == "gain_arrival" else name)
         self.kept[rows] = decided.kept
         for place, i in enumerate(rows):
-            if leaks[place]:
-                self._set(int(i), "refuse", guard.REASON, None, leaks[place])
+            if out[place][1]:
+                self._set(int(i), "refuse", out[place][0], None, out[place][1])
             else:
                 self._set(int(i), *decided.outcome(place, ""), decided.twins[place][0] or None)
 
@@ -217,8 +225,8 @@ class Changes:
         kept = np.flatnonzero(self.decision == "admit")
         if not bound.is_crowded(self.engine, kept.size):
             return
-        uids = [self.uid[i] for i in kept]
-        stays, least, top = bound.reservoir(self.engine, self.gains["gain"][kept], uids, self._luck()[kept])
+        uids, sure = [self.uid[i] for i in kept], self.review[kept] == KEEP
+        stays, least, top = bound.reservoir(self.engine, self.gains["gain"][kept], uids, self._luck()[kept], sure)
         for i in kept[~stays]:
             self._set(int(i), "refuse", "budget", None)
         self.engine.state.bound = Bound(self.engine.recipe.limits.max_kept, least, top)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from curate.encoders import ImageEncoder, TextEncoder
-from curate.engine import bound, guard
-from curate.engine.binding import bind_text_encoder
+from curate.engine import bound, given, guard
+from curate.engine.binding import bind_text_encoder, note_compute, text_encoder_name
 from curate.engine.captioning import Captions
 from curate.engine.decisions import HOLD, Decided, Judged, Pictures
+from curate.engine.embedding import Embedder
 from curate.engine.gate import HELD, Gate, Rows
 from curate.engine.guard import Guard
 from curate.engine.mend import Mended
@@ -42,8 +43,10 @@ class Engine:
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
         self.guard = Guard()
+        self.shunned = Guard()  # what reviewers dropped
         self.mended = Mended()  # since the last commit
         self.captions: Captions | None = None
+        self.embedder: Embedder | None = None  # None: everything is encoded, nothing looked up
         self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes) if name}  # "": left by a takedown
         self._ready = False
@@ -52,7 +55,7 @@ class Engine:
         """Rebuild what a run works on; called before its first batch or checkpoint, so that a no-op stays cheap."""
         if not self._ready:
             restore(self)
-            self.guard = guard.load(self)
+            self.guard, self.shunned = guard.load(self), guard.dropped(self)
             self._ready = True
 
     def rebuild(self) -> None:
@@ -100,7 +103,7 @@ class Engine:
         """Encode, judge and commit one batch; return the Arrow table of its rows."""
         self.ready()
         judged = self._judge(batch)
-        table = batch_table(self.state, self.gate, judged)
+        table = batch_table(self.state, self.gate, judged, self.embedder.beside(batch) if self.embedder else {})
         pairs, labels = self.count(
             Rows(
                 judged.rows.image,
@@ -109,6 +112,7 @@ class Engine:
                 np.where(judged.counted, judged.rows.label, -1),
             )
         )
+        self._note_compute()
         state = self.state
         state.pairs += pairs
         state.labels += labels
@@ -120,11 +124,22 @@ class Engine:
             source = arrival.source
             state.sources[source.id] = SourceState(source.root, source.kind, source.fingerprint, arrival.position)
         self.pool = self.writer.append(self.pool, table, state.as_dict())
+        if self.embedder is not None:
+            self.embedder.committed(table)
         return table
+
+    def _note_compute(self) -> None:
+        state = self.state
+        note_compute(state, "images", state.image, self.encoder.compute)
+        if state.text and self.text_encoder is not None:
+            note_compute(state, "captions", state.text, self.text_encoder.compute)
+        for name, encoder in (self.embedder.encoders if self.embedder else {}).items():
+            if name in state.extra:
+                note_compute(state, name, state.extra[name], encoder.compute)
 
     def _judge(self, batch: Sequence[Prepared]) -> Judged:
         image16 = self._encode_images(batch)
-        text16, has_text = self.encode_captions([p.arrival.sample.caption for p in batch])
+        text16, has_text = self.encode_captions(given.captions(batch, text_encoder_name(self.recipe)))
         image, text = image16.astype(np.float32), text16.astype(np.float32)
         embedded: B1 = np.asarray(image.any(axis=1))
         good = embedded & np.array([not p.reason for p in batch], dtype=np.bool_)
@@ -133,12 +148,13 @@ class Engine:
         rows = self.gate_rows(image, text, has_text, labels, good)
         scores = self.gate.score(rows, np.zeros(len(batch), dtype=np.bool_))
         verdicts = self.gate.verdicts(rows, scores)
-        leaks = self.guard.leaks(image, [p.pixel_hash for p in batch], self.state.image.epsilon)
+        pixels, epsilon = [p.pixel_hash for p in batch], self.state.image.epsilon
+        leaks, shunned = (known.leaks(image, pixels, epsilon) for known in (self.guard, self.shunned))
         refusals = [
-            _refusal(p, bool(there), leak, verdict)
-            for p, there, leak, verdict in zip(batch, embedded, leaks, verdicts, strict=True)
+            _refusal(p, bool(there), leak, shun, verdict)
+            for p, there, leak, shun, verdict in zip(batch, embedded, leaks, shunned, verdicts, strict=True)
         ]
-        good &= np.array([not leak for leak in leaks], dtype=np.bool_)
+        good &= np.array([not (leak or shun) for leak, shun in zip(leaks, shunned, strict=True)], dtype=np.bool_)
         refused = np.array([reason != "" for reason, _ in refusals], dtype=np.bool_)
         stage = np.where(embedded, np.where(refused, Stage.GATED, Stage.FREE), Stage.OUT).astype(np.uint8)
         pictures = Pictures(
@@ -155,14 +171,19 @@ class Engine:
 
     def _encode_images(self, batch: Sequence[Prepared]) -> F16:
         """Return float16 unit rows (b, d); zero rows where there is no crop or no finite embedding."""
+        if self.embedder is not None:
+            return self.embedder.embed(batch, self.pool)["image"]
         have = [i for i, p in enumerate(batch) if p.crop is not None]
         crops: list[U8] = [p.crop for p in batch if p.crop is not None]
         image = np.zeros((len(batch), self.state.image.dim), dtype=np.float16)
         image[have] = self.encoder.encode(crops)
         return image
 
-    def encode_captions(self, captions: Sequence[str | None]) -> tuple[F16, B1]:
-        """Return float16 unit rows (b, t) and which rows have a caption; the text encoder is loaded on first need."""
+    def encode_captions(self, captions: Sequence[Any]) -> tuple[F16, B1]:
+        """Return float16 unit rows (b, t) and which rows have a caption; the text encoder is loaded on first need.
+
+        captions: texts, or where the pool's encoder is `precomputed` vectors; None for none
+        """
         has_text = np.array([c is not None for c in captions], dtype=np.bool_)
         given = [c for c in captions if c is not None]
         if given and self.text_encoder is None:
@@ -236,8 +257,10 @@ class Engine:
         return self.sums.update(rows.image, rows.text, at, rows.label, len(self.state.classes))
 
 
-def _refusal(p: Prepared, embedded: bool, leak: str, verdict: str) -> tuple[str, str]:
-    """Return (reason, detail) of what speaks against a row before duplicates: its bytes, a leak, then the gates."""
+def _refusal(p: Prepared, embedded: bool, leak: str, shun: str, verdict: str) -> tuple[str, str]:
+    """Return (reason, detail) of what speaks against a row before duplicates: bytes, a leak, a review, the gates."""
     if not embedded or p.reason:
         return p.reason or "bad_embedding", p.detail
-    return (guard.REASON, leak) if leak else (verdict, p.detail)
+    if leak or shun:
+        return (guard.REASON, leak) if leak else (guard.REVIEWED, shun)
+    return verdict, p.detail

@@ -50,7 +50,7 @@ def _pool(pool: Pool) -> dict[str, Any]:
         "version": pool.version,
         "rows": pool.rows,
         **counts,
-        "encoders": {view: state[view] for view in VIEWS if state.get(view)},
+        "encoders": {view: state[view] for view in VIEWS if state.get(view)} | state.get("extra", {}),
         "columns": pool.columns,
         "sources": state["sources"],
         "classes": len(state["classes"]),

@@ -16,7 +16,7 @@ from curate.remote import Place, Remote, place
 
 Status = Callable[[dict[str, Any]], None]
 Mark = tuple[int | str, ...]
-_SUFFIXES = (".tar", ".parquet", ".csv", ".tsv", ".jsonl")
+_SUFFIXES = (".tar", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".npz", ".npy")
 _LOG = logging.getLogger("curate")
 
 

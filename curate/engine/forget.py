@@ -20,6 +20,7 @@ import numpy as np
 from curate.engine.changes import Forgetting
 from curate.errors import KeyNotFoundError, PoolError, UsageError
 from curate.pool import Pool, Writer
+from curate.pool.journal import drop_from_journal
 from curate.pool.takedown import RECEIPTS, finish, read_bar, write_note
 from curate.remote import Place, listed
 from curate.samples import content_hash
@@ -109,6 +110,8 @@ def forget(
             engine.ready()
             note = _note(opened, rows, engine.state.step + 1)
             _subtract(engine, rows)
+            uids = opened.take(rows.tolist(), ["uid"]).column("uid").to_pylist()
+            drop_from_journal(writer.path, set(uids))
             write_note(writer.path, note)
             note["refilled"] = checkpoint.run(engine, forgetting=Forgetting(rows, refill))
             write_note(writer.path, note)

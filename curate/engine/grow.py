@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from curate.encoders import load_image_encoder
-from curate.engine import captioning, checkpoint, mend
+from curate.encoders import ImageEncoder, load_image_encoder
+from curate.encoders.precomputed import IMAGE_EPSILON, Precomputed, is_precomputed
+from curate.engine import captioning, checkpoint, embedding, mend
+from curate.engine import given as embeddings
 from curate.engine.arrivals import Arrivals
-from curate.engine.binding import bind_epsilon, check_bound
+from curate.engine.binding import bind_epsilon, check_bound, settings
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
@@ -24,7 +27,7 @@ from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
 from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
-from curate.remote import Place, Remote
+from curate.remote import Place
 from curate.samples import Source
 from curate.sources import Columns, open_sources
 
@@ -46,13 +49,14 @@ class Grown:
     samples_per_second: float
 
 
-def grow(
-    sources: str | Place | Sequence[str | Place],
+def grow(  # noqa: PLR0913
+    sources: object,
     pool: str | Place,
     *,
     recipe: Recipe | str | Path | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     change_recipe: bool = False,
+    source_kind: str | None = None,
     guard: Sequence[str | Place] = (),
     finish: bool = True,
     progress: Progress | None = None,
@@ -62,11 +66,12 @@ def grow(
     Every batch is one atomic commit. A killed run is resumed by the same call; what was decided is skipped as `known`.
 
     Args:
-        sources: tars, image folders, or tables of paths; a folder of tars stands for all of them. Paths or URLs.
+        sources: what `curate sources` lists, as a path or URL, or several in a list; or an object that is a source.
         pool: the folder of the pool, or a prefix in an object store; made if there is none.
         recipe: a Recipe or the path of a TOML file; None: the pool's own, or the defaults for a new pool.
         options: {table: {key: value}} set on top of the recipe.
         change_recipe: allow a recipe that differs from the pool's; the change is logged in the pool.
+        source_kind: what the sources are, a name that `curate sources` lists; None: the recipe's, else told by a look.
         guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
         finish: end the warm-up and bring all decisions up to date at the end; False where more is to come soon.
         progress: called with (rows seen, rows in all or None) after each batch.
@@ -77,20 +82,22 @@ def grow(
         KeyboardInterrupt: passed on; everything committed stays.
     """
     started = time.perf_counter()
-    paths = [sources] if isinstance(sources, (str, Path, Remote)) else list(sources)
+    paths = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     named = (given or Recipe()).replace(options or {}).as_dict()["source"]
-    columns = Columns(**{key: value or None for key, value in named.items()})
+    kind = source_kind or named["kind"]
+    columns = Columns(**{key: value or None for key, value in named.items() if key != "kind"})
     writer = Writer(pool)
     before = writer.pool()
     saved = {} if before is None else before.state()["sources"]
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
-    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()})
+    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()}, kind)
     guards = open_sets(guard)
     with writer:
         existing = writer.pool()
-        chosen = _recipe(given, options or {}, existing, change_recipe)
-        engine = _engine(writer, existing, chosen)
+        opened, options = embeddings.settle(opened, given, options or {}, existing.state() if existing else None)
+        chosen = _recipe(given, options, existing, change_recipe)
+        engine = _engine(writer, existing, chosen, embeddings.image_dim(opened))
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
         arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path))
@@ -118,42 +125,48 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
     differences = "; ".join(asked.differences(own))
     if asked.limits.batch_size != own.limits.batch_size:
         raise PoolMismatchError(f"the batch size of a pool is fixed: {differences}")
-    if not change or (asked.encode != own.encode):
-        advice = (
-            "grow a new pool for it" if asked.encode != own.encode else "pass --change-recipe to change it from here on"
-        )
+    other_encoder = asked.binding()["encode"] != own.binding()["encode"]
+    if not change or other_encoder:
+        advice = "grow a new pool for it" if other_encoder else "pass --change-recipe to change it from here on"
         raise PoolMismatchError(f"the recipe differs from that of {pool.path} ({differences}); {advice}")
     return asked
 
 
-def _engine(writer: Writer, pool: Pool | None, recipe: Recipe) -> Engine:
+def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engine:
+    """Return the engine of a pool, made if there is none; dim: of embeddings that the sources give."""
     if pool is not None:
-        return open_engine(writer, pool, recipe)
-    encoder = load_image_encoder(recipe.encode.image)
-    bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon)
-    state = State(recipe=_stored(recipe), image=bound)
-    return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+        engine = open_engine(writer, pool, recipe)
+        return embedding.attach(engine, embedding.load_extra(engine.state, recipe, writer.path))
+    encoder = image_encoder(recipe, dim)
+    bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon, encoder.compute)
+    state = State(recipe=recipe.binding(), image=bound)
+    extra = embedding.declare(state, recipe, encoder)
+    engine = Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
+    return embedding.attach(engine, extra)
+
+
+def image_encoder(recipe: Recipe, dim: int = 0, bound: Encoder | None = None) -> ImageEncoder:
+    """Return a recipe's image encoder; dim: of given embeddings, which need none; bound: what the pool has of it."""
+    name = recipe.encode.image
+    if is_precomputed(name):
+        return Precomputed(name, dim, IMAGE_EPSILON)
+    return load_image_encoder(name, settings(recipe.encode, bound))
 
 
 def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
     """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
     recipe = recipe or recipe_from_dict(pool.state()["recipe"])
-    encoder = load_image_encoder(recipe.encode.image)
     state = State.from_dict(pool.state())
+    encoder = image_encoder(recipe, state.image.dim, state.image)
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
-    if _stored(recipe) != state.recipe:
-        state.changes.append({"rows": state.rows, "changes": recipe.differences(recipe_from_dict(state.recipe))})
-        state.recipe = _stored(recipe)
+    if changes := recipe.differences(recipe_from_dict(state.recipe)):
+        state.changes.append({"rows": state.rows, "changes": changes})
+        state.recipe = recipe.binding()
         state.image.epsilon = recipe.dedup.epsilon or state.image.epsilon
         if state.text:
             state.text.epsilon = recipe.dedup.epsilon_text or state.text.epsilon
     return Engine(writer, pool, recipe, state, encoder)
-
-
-def _stored(recipe: Recipe) -> dict[str, Any]:
-    """Return the part of a recipe that a pool is bound to: all but what may differ from run to run."""
-    return {name: table for name, table in recipe.as_dict().items() if name not in ("source", "select")}
 
 
 def _run(
@@ -173,16 +186,20 @@ def _run(
         checkpoint.run(engine, guarded=guarded)
     elif guarded:
         _touch(engine)
-    for batch in prepared_batches(arrivals.batches(engine.recipe.limits.batch_size), engine.encoder, engine.recipe):
-        bind_epsilon(engine, batch)
-        checkpoint.make_room(engine)
-        captioning.offer(engine, engine.step(batch))
-        seen += len(batch)
-        if progress is not None:
-            progress(seen + arrivals.known, total)
-        if checkpoint.is_due(engine):
-            checkpoint.run(engine)
-            captioning.offer(engine)
+    given = is_precomputed(engine.encoder.name)
+    rows = arrivals.batches(engine.recipe.limits.batch_size)
+    decoded = prepared_batches(rows, embedding.preparer(engine), engine.recipe)
+    with contextlib.closing(decoded):
+        for batch in embeddings.prepared(rows) if given else decoded:
+            bind_epsilon(engine, batch)
+            checkpoint.make_room(engine)
+            captioning.offer(engine, engine.step(batch))
+            seen += len(batch)
+            if progress is not None:
+                progress(seen + arrivals.known, total)
+            if checkpoint.is_due(engine):
+                checkpoint.run(engine)
+                captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
         checkpoint.run(engine, final=True)
     if finish and mend.is_left(engine):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate.encoders import ImageEncoder
+from curate.encoders.precomputed import is_precomputed
+from curate.engine import given
+from curate.engine.examine import Terms, terms
 from curate.errors import DecodeError, PoolMismatchError, SourceError
 from curate.images import decode, pixel_hash
-from curate.pool import Pool
+from curate.pool import Pool, vectors
 from curate.remote import Place, place
 from curate.samples import Source
 from curate.scoring.nearest import nearest
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from curate.engine.core import Engine
 
 REASON = "eval_leak"
+REVIEWED = "reviewed"  # the reason of what a reviewer dropped, and of its copies
 _BATCH = 256
 
 
@@ -101,6 +105,24 @@ def load(engine: Engine) -> Guard:
     return guard
 
 
+def dropped(engine: Engine, but: Container[int] = ()) -> Guard:
+    """Return what reviewers dropped from a pool: copies of it that arrive later are not wanted either.
+
+    but: ordinals of rows to leave out
+    """
+    guard = Guard()
+    if "review" not in engine.pool.columns:
+        return guard
+    names = ["row", "source", "key", "pixel_hash"]
+    for batch in engine.pool.scan([*names, "image"], where="review = 'drop' AND embedded"):
+        rows = batch.select(names).to_pylist()
+        at = np.array([i for i, row in enumerate(rows) if row["row"] not in but], dtype=np.int64)
+        image = vectors(batch.column("image"), engine.state.image.dim).astype(np.float16)[at]
+        told = [f"{rows[i]['source']}:{rows[i]['key']}, which a reviewer dropped," for i in at.tolist()]
+        guard.add(image, [rows[i]["pixel_hash"] for i in at.tolist()], told)
+    return guard
+
+
 def _from_pool(engine: Engine, pool: Pool) -> tuple[F16, list[str], list[str]]:
     theirs, own = pool.state()["image"], engine.state.image
     if theirs["fingerprint"] != own.fingerprint:
@@ -118,7 +140,10 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     pixels: list[str] = []
     names: list[str] = []
     crops: list[Any] = []
-    for crop, pixel, name in _images(engine.encoder, sources, engine.recipe.limits.max_pixels):
+    if is_precomputed(engine.state.image.name):
+        sources = given.of_pool(sources, engine.state.image)
+    asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
+    for crop, pixel, name in _images(engine.encoder, sources, asked):
         crops.append(crop)
         pixels.append(pixel)
         names.append(name)
@@ -131,16 +156,20 @@ def _from_sources(engine: Engine, sources: list[Source]) -> tuple[F16, list[str]
     return image, pixels, names
 
 
-def _images(encoder: ImageEncoder, sources: list[Source], max_pixels: int) -> Iterator[tuple[Any, str, str]]:
+def _images(encoder: ImageEncoder, sources: list[Source], asked: Terms) -> Iterator[tuple[Any, str, str]]:
     for source in sources:
         for sample in source.rows():
             if sample.problem:
                 continue
+            if sample.embedded is not None:
+                yield sample.embedded.image, sample.embedded.sha256, f"{sample.source}:{sample.key}"
+                continue
             try:
-                image = decode(sample.data, max_pixels)
+                image = decode(sample.data, asked.max_pixels, asked.least)
             except DecodeError:
                 continue
-            yield encoder.prepare(image.pixels), pixel_hash(image.pixels), f"{sample.source}:{sample.key}"
+            pixel = pixel_hash(image.pixels, (image.width, image.height))
+            yield encoder.prepare(image.pixels), pixel, f"{sample.source}:{sample.key}"
 
 
 def _packed(texts: Sequence[str]) -> Any:

@@ -41,6 +41,7 @@ class Mended:
     captions: (caption, original, float16 embedding); labels: (label, original); tried: every rectifier that was asked
     entries: what goes into each mended row's history
     marks: what a reviewer says of a row (`changes.KEEP` and so on, None for nothing); counted: rows that enter the sums
+    cleared: rows that a reviewer no longer keeps
     """
 
     last: bool = False
@@ -50,6 +51,7 @@ class Mended:
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)
     marks: dict[int, str | None] = field(default_factory=dict)
     counted: list[int] = field(default_factory=list)
+    cleared: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.labels or self.tried or self.marks)

@@ -20,6 +20,7 @@ import polars as pl
 
 from curate.cleaning import Quality, refusal
 from curate.encoders import TextEncoder
+from curate.encoders.precomputed import is_precomputed
 from curate.engine import checkpoint
 from curate.engine.arrivals import Arrival
 from curate.engine.core import Engine
@@ -53,7 +54,7 @@ class _Stored:
 
     def __init__(self, bound: Encoder, nonnegative: bool) -> None:
         self.name, self.dim, self.fingerprint = bound.name, bound.dim, bound.fingerprint
-        self.nonnegative = nonnegative
+        self.nonnegative, self.compute = nonnegative, bound.compute
         self.epsilon: float | None = bound.epsilon
         self.next: F32 = np.zeros((0, bound.dim), dtype=np.float32)
 
@@ -148,7 +149,10 @@ def _engine(pool: Pool, writer: Writer, moments: Sequence[_Moment]) -> Engine:
     first = moments[0].state if moments else pool.state()
     bound = Encoder(**first["image"])
     # Encoders without negative features (pooled after a ReLU) never give one; any other gives some in every row.
-    nonnegative = all(vectors(b.column("image"), bound.dim).min(initial=0.0) >= 0.0 for b in pool.scan(["image"]))
+    given = is_precomputed(bound.name)
+    nonnegative = not given and all(
+        vectors(b.column("image"), bound.dim).min(initial=0.0) >= 0.0 for b in pool.scan(["image"])
+    )
     state = State(recipe=first["recipe"], image=bound)
     empty = writer.create(bound.dim, state.as_dict())
     return Engine(writer, empty, recipe_from_dict(state.recipe), state, _Stored(bound, nonnegative))

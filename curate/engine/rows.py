@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +32,10 @@ def fixed_lists(rows: F16) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).ravel()), rows.shape[1])
 
 
-def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
+def batch_table(state: State, gate: Gate, judged: Judged, extra: Mapping[str, F16] | None = None) -> pa.Table:
     """Return the rows of a batch in the pool's schema, decisions, scores and embeddings included.
 
-    state: as it was before the batch
+    state: as it was before the batch; extra: further columns of vectors (b, e) by name
     """
     import pyarrow as pa
 
@@ -89,4 +90,7 @@ def batch_table(state: State, gate: Gate, judged: Judged) -> pa.Table:
     if state.text:
         columns["text"] = fixed_lists(judged.text)
         schema = schema.append(pa.field("text", pa.list_(pa.float16(), state.text.dim)))
+    for name, vectors in (extra or {}).items():
+        columns[name] = fixed_lists(vectors)
+        schema = schema.append(pa.field(name, columns[name].type))
     return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)

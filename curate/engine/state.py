@@ -12,12 +12,16 @@ FORMAT = [3, 0]
 
 @dataclass(slots=True)
 class Encoder:
-    """An encoder that a pool is bound to, and its calibrated near-duplicate distance."""
+    """An encoder that a pool is bound to, and its calibrated near-duplicate distance.
+
+    compute: what the newest rows were computed with, as `curate.encoders.Compute` writes it; "" is not known
+    """
 
     name: str
     fingerprint: str
     dim: int
     epsilon: float
+    compute: str = ""
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class State:
 
     classes: label names, numbered in order of first appearance; changes: recipe changes that were asked for
     guards: names of the files with the registered evaluation sets
+    extra: encoders of further columns by name; patches: number and dimensions of the patch tokens, if they are stored
     """
 
     recipe: dict[str, Any]
@@ -85,6 +90,8 @@ class State:
     changes: list[dict[str, Any]] = field(default_factory=list)
     guards: list[str] = field(default_factory=list)
     bound: Bound | None = None
+    extra: dict[str, Encoder] = field(default_factory=dict)
+    patches: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as a JSON value."""
@@ -105,6 +112,7 @@ class State:
             | {
                 "image": Encoder(**value["image"]),
                 "text": Encoder(**value["text"]) if value["text"] else None,
+                "extra": {name: Encoder(**extra) for name, extra in value.get("extra", {}).items()},
                 "sources": {name: SourceState(**source) for name, source in value["sources"].items()},
                 "bound": Bound(**value["bound"]) if value.get("bound") else None,
                 "checkpoint": Checkpoint(**value["checkpoint"]) if value["checkpoint"] else None,

@@ -23,9 +23,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 def log(pool: str | Path) -> list[dict[str, Any]]:
     """Return what every version did, newest first: {"version", "timestamp", "what", …}.
 
-    what: created, batch, checkpoint, review, scores, rollback, forget, moved (no rows, another state), commit (by an
-    older version of curate) or layout (columns or files were rearranged, no decision changed). A version that has a
-    tag shows it in "tags"; one that a takedown removed is "gone".
+    what: created, batch, checkpoint, review, scores, encoder (a further one is named), embedded (its rows), rollback,
+    forget, moved (no rows, another state), commit (by an older version of curate) or layout (columns or files were
+    rearranged, no decision changed). One that has a tag shows it in "tags"; one that a takedown removed is "gone".
     """
     opened = Pool.open(pool)
     tags = _tags(opened)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from curate.cells import split_cell
 from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError
 from curate.remote import Remote, place
 from curate.samples import content_hash
@@ -59,7 +60,8 @@ def own_file(row: Row, roots: Mapping[str, str]) -> Path | None:
         raise Refused("missing", "no stored image")
     try:
         path = place(root, row["path"])
-        if isinstance(path, Remote) or row["offset"] or path.suffix.lower() in _ARCHIVES:
+        inside = row["offset"] or path.suffix.lower() in _ARCHIVES or split_cell(row["path"]) is not None
+        if isinstance(path, Remote) or inside:
             return None
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:

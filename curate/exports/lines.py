@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
+from curate.cells import PATTERN
 from curate.exports.task import Task
 from curate.remote import is_url, place
 
@@ -58,7 +59,8 @@ class Names:
 
     def write(self, path: Path, refuse: Refuse) -> int:
         """Write the file; return the number of names. A name with a line break in it cannot be listed."""
-        in_archive = (pl.col("offset") > 0) | pl.col("path").str.contains(r"(?i)\.(tar|parquet)$")
+        path_of = pl.col("path").str
+        in_archive = (pl.col("offset") > 0) | path_of.contains(r"(?i)\.(tar|parquet)$") | path_of.contains(PATTERN)
         columns = ["uid", "source", "key", "path", "offset"]
         written = start = 0
         with path.open("wb") as file:

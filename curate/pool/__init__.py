@@ -9,7 +9,18 @@ The Lance commit is the only commit point. A state file that no version names is
 """
 
 from curate.pool.reader import Pool
-from curate.pool.schema import CAPTIONS, QUALITY, STATE_PROPERTY, VIEWS, table_schema, vectors
+from curate.pool.schema import CAPTIONS, EMBEDDINGS, PATCHES, QUALITY, STATE_PROPERTY, VIEWS, table_schema, vectors
 from curate.pool.writer import Writer
 
-__all__ = ["CAPTIONS", "QUALITY", "STATE_PROPERTY", "VIEWS", "Pool", "Writer", "table_schema", "vectors"]
+__all__ = [
+    "CAPTIONS",
+    "EMBEDDINGS",
+    "PATCHES",
+    "QUALITY",
+    "STATE_PROPERTY",
+    "VIEWS",
+    "Pool",
+    "Writer",
+    "table_schema",
+    "vectors",
+]

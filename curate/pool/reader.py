@@ -7,12 +7,12 @@ import hashlib
 import html
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate.errors import KeyNotFoundError, PoolError, UsageError
-from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, VIEWS, vectors
+from curate.pool.schema import EVENT_PROPERTY, STATE_PROPERTY, vectors
 from curate.pool.trouble import reads, trouble
 from curate.remote import Place, listed, place, storage_options
 from curate_kernels.arrays import F32, I64
@@ -56,6 +56,11 @@ class Pool:
         """Return the names of all columns, embeddings included."""
         return list(self.dataset.schema.names)
 
+    @property
+    def vectors(self) -> list[str]:
+        """Return the names of the columns that hold embeddings or patch tokens."""
+        return [field.name for field in self.dataset.schema if hasattr(field.type, "list_size")]
+
     @reads
     def versions(self) -> list[dict[str, Any]]:
         """Return every version, oldest first: {"version", "timestamp"}."""
@@ -74,7 +79,7 @@ class Pool:
         """
         import polars as pl
 
-        names = list(columns) if columns is not None else [c for c in self.columns if c not in VIEWS]
+        names = list(columns) if columns is not None else [c for c in self.columns if c not in self.vectors]
         self._known(names)
         wanted = names if "row" in names else [*names, "row"]
         frame = pl.from_arrow(self.dataset.to_table(columns=wanted, filter=where))
@@ -94,20 +99,23 @@ class Pool:
     @reads
     def embeddings(
         self,
-        view: Literal["image", "text"],
+        view: str,
         where: str | None = None,
         memory_gb: float | None = None,
         order: I64 | None = None,
     ) -> F32:
         """Return the unit rows of a view, (n, d) float32; zero rows where there is none.
 
+        view: `image`, `text`, or the name of a further encoder; of `image_patches` rows hold all tokens end to end,
+            as the network gives them.
+
         Rows come in order of arrival, or as `order` says: row i of the answer is the order[i]-th to arrive.
 
         Raises UsageError when they need more memory than the recipe's limits.memory_gb: use `batches` then.
         """
         limit = memory_gb if memory_gb is not None else float(self.state()["recipe"]["limits"]["memory_gb"])
-        if view not in self.columns:
-            raise UsageError(f"this pool has no {view} embeddings; it has: {', '.join(self.columns)}")
+        if view not in self.vectors:
+            raise UsageError(f"this pool has no {view} embeddings; it has: {', '.join(self.vectors)}")
         dim = self.dataset.schema.field(view).type.list_size
         n = int(self.dataset.count_rows(filter=where))
         if n * dim * 4 > limit * 1e9:
@@ -145,7 +153,7 @@ class Pool:
         """
         asked = key_or_uid.encode("utf-8", "backslashreplace").decode()  # as keys that are not UTF-8 are stored
         quoted = asked.replace("'", "''")
-        names = [c for c in self.columns if c not in VIEWS]
+        names = [c for c in self.columns if c not in self.vectors]
         where = f"uid = '{quoted}' OR key = '{quoted}' OR source || ':' || key = '{quoted}'"
         found = self.dataset.to_table(columns=names, filter=where).to_pylist()
         exact = [row for row in found if row["uid"] == asked]
@@ -161,7 +169,11 @@ class Pool:
 
         Raises PoolError when it is missing or damaged, with the version to go back to.
         """
-        return dict(json.loads(self._read_state(self.state_name(version), ".json")))
+        state = dict(json.loads(self._read_state(self.state_name(version), ".json")))
+        # Pools from before there was a choice hold hashes of pixels at full size; two kinds would never be equal.
+        if "encode" in state.get("recipe", {}):
+            state["recipe"]["encode"].setdefault("decode", "full")
+        return state
 
     def state_name(self, version: int | None = None) -> str:
         """Return `<step>-<digest>` of the newest version that carries one; later ones changed no statistics."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 STATE_PROPERTY = "curate.state"  # of a Lance transaction: the name of the engine state that it leads to
 EVENT_PROPERTY = "curate.event"  # what the commit did, as JSON
 VIEWS = ("image", "text")
+PATCHES = "image_patches"  # column of patch tokens
 CAPTIONS = "captions"  # folder of a pool: what captioners said, a cache
+EMBEDDINGS = "embeddings"  # folder of a pool: rows that are computed and not committed yet
 QUALITY = tuple(
     f"quality_{name}" for name in ("contrast", "sharpness", "brightness", "entropy", "colourfulness", "clipped")
 )

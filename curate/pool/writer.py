@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from curate.errors import PoolError, RemoteError
 from curate.files import atomic_write, canonical_json
 from curate.pool.lock import pool_lock
 from curate.pool.reader import Pool, state_files
-from curate.pool.schema import CAPTIONS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
+from curate.pool.schema import CAPTIONS, EMBEDDINGS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
 from curate.remote import Place, listed, place, storage_options
 from curate_kernels.arrays import F32, I64
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COMPACT_ABOVE = 64  # fragments, and batches between two looks
-_OURS = {"samples.lance", "state", "write.lock", "writer.json", "forgotten", "receipts"}
+_OURS = {"samples.lance", "state", "write.lock", "writer.json", "forgotten", "receipts", "reviews"}
 _STATE_FILE = re.compile(r"(?P<temporary>\.)?(?P<step>\d{8,})-[0-9a-f]{32}\.(json|safetensors)")
 _FRAGMENT_ROWS = 65536
 
@@ -121,11 +122,12 @@ class Writer:
         return appended if state["step"] % _COMPACT_ABOVE else self._compacted(appended)
 
     @writes
-    def touch(self, pool: Pool, state: dict[str, Any]) -> Pool:
-        """Commit a state without any rows: sources were moved."""
+    def touch(self, pool: Pool, state: dict[str, Any], event: dict[str, Any] | None = None) -> Pool:
+        """Commit a state without any rows: sources were moved, or what the event says."""
         import lance
 
-        return self._transact(pool, lance.LanceOperation.Append([]), self._properties(state, {"what": "moved"}))
+        properties = self._properties(state, event or {"what": "moved"})
+        return self.commit(pool, lance.LanceOperation.Append([]), properties)
 
     @writes
     def restore(self, pool: Pool, version: int, state: dict[str, Any]) -> Pool:
@@ -133,7 +135,7 @@ class Writer:
         import lance
 
         properties = self._properties(state, {"what": "rollback", "equals": version})
-        return self._transact(pool, lance.LanceOperation.Restore(version), properties)
+        return self.commit(pool, lance.LanceOperation.Restore(version), properties)
 
     @writes
     def add_view(self, pool: Pool, name: str, dim: int) -> Pool:
@@ -170,7 +172,7 @@ class Writer:
         event: dict[str, Any] = {"what": what, "rows": changes.num_rows}
         if "decision" in changes.column_names:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
-        return self._compacted(self._transact(pool, _rewritten(pool, changes, some), self._properties(state, event)))
+        return self._compacted(self.commit(pool, _rewritten(pool, changes, some), self._properties(state, event)))
 
     @writes
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
@@ -189,7 +191,7 @@ class Writer:
         if not changes.num_rows:
             return pool
         event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
-        return self._compacted(self._transact(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
+        return self._compacted(self.commit(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
 
     @writes
     def tag(self, pool: Pool, name: str, version: int) -> None:
@@ -215,14 +217,14 @@ class Writer:
         doomed = int(pool.dataset.count_rows(filter=where))
         properties = self._properties(state, {"what": "forget", "rows": doomed})
         if doomed:
-            pool = self._transact(pool, _without(pool, where), properties)
+            pool = self.commit(pool, _without(pool, where), properties)
         pool.dataset.optimize.compact_files(
             target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
         )
         pool = Pool.open(self.path)
         for name in pool.tags():
             self.untag(pool, name)
-        pool = self._transact(pool, lance.LanceOperation.Append([]), properties)
+        pool = self.commit(pool, lance.LanceOperation.Append([]), properties)
         self._lock.check()
         pool.dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
         named = {properties[STATE_PROPERTY], *state_files(state)}
@@ -232,6 +234,8 @@ class Writer:
                 path.unlink()
         for path in listed(self.path / CAPTIONS):
             path.unlink(missing_ok=True)
+        if isinstance(self.path, Path):
+            shutil.rmtree(self.path / EMBEDDINGS, ignore_errors=True)
         self._remove_unfinished()
         return Pool.open(self.path)
 
@@ -246,7 +250,8 @@ class Writer:
         name = self._save(state["step"], canonical_json(state), ".json")
         return {STATE_PROPERTY: name, EVENT_PROPERTY: canonical_json(event).decode()}
 
-    def _transact(self, pool: Pool, operation: Any, properties: dict[str, str]) -> Pool:
+    def commit(self, pool: Pool, operation: Any, properties: dict[str, str]) -> Pool:
+        """Commit a Lance operation; return the pool after it."""
         import lance
         from lance.dataset import Transaction
 

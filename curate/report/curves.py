@@ -104,14 +104,21 @@ def _revisions(pool: Pool, most: int = 300) -> list[tuple[float, str]]:
     versions = pool.versions()
     if len(versions) > most:
         return []
-    rows, found = 0, []
+    rows = 0
+    found: list[tuple[float, str]] = []
+    rows_of: dict[int, int] = {}
     for entry in versions:
         event = pool.event(entry["version"])
         if event["what"] == "batch":
             rows += event["rows"]
-        elif event["what"] in ("checkpoint", "review", "forget", "rollback"):
+        elif event["what"] == "rollback":
+            rows = rows_of.get(event["equals"], rows)
+            found = [(at, what) for at, what in found if at <= rows]
+        if event["what"] in ("checkpoint", "review", "forget", "rollback"):
             found.append((float(rows), event["what"]))
-    return found
+        rows_of[entry["version"]] = rows
+    shift = pool.rows - rows  # versions before a takedown are gone, and their batches with them
+    return [(at + shift, what) for at, what in found]
 
 
 def _curve(

@@ -88,10 +88,11 @@ def report_manifest(manifest: str | Path, out: str | Path, *, moved: Mapping[str
         "chosen": pictures.tiles([{**_NO_SCORES, **row} for row in shown_rows], thumbnails, state),
         "colophon": [
             Table("Selection", ("what", "value"), told),
-            Table("Sources", ("source", "kind"), [(s["id"], s["kind"]) for s in info["sources"]]),
+            Table("Sources", ("source", "kind"), [(s["id"], s["kind"]) for s in info.get("sources", ())]),
         ],
     }
-    return _written(out, content | {"title": "Selection report", "selection": info})
+    told_of = {"method": "an unnamed method", "budget": "not told", "candidates": {"rows": "untold"}} | info
+    return _written(out, content | {"title": "Selection report", "selection": told_of})
 
 
 def report_diff(pool: Pool | str | Path, first: int | str, second: int | str, out: str | Path) -> Path:
@@ -250,8 +251,8 @@ def _recipe(stored_tables: dict[str, dict[str, Any]]) -> Table:
     """Return every key that the pool's decisions depend on, and its default where that is another."""
     from curate.recipe import Recipe, recipe_from_dict
 
-    recipe, defaults = recipe_from_dict(stored_tables), Recipe().as_dict()
-    tables = recipe.as_dict()
+    recipe, defaults = recipe_from_dict(stored_tables), Recipe().binding()
+    tables = recipe.binding()
     keys = [(table, key) for table in sorted(stored_tables) for key in sorted(tables[table])]
     rows = [
         (f"{table}.{key}", _setting(value), "" if value == defaults[table][key] else _setting(defaults[table][key]))

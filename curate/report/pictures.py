@@ -88,7 +88,9 @@ def mended(pool: Pool, thumbnails: Thumbnails, most: int) -> tuple[list[Mended],
     for row in detailed(pool, "row", shown):
         text = texts[row["row"]]
         what = "caption" if text["caption_original"] is not None else "label"
-        by = [entry["reason"] for entry in json.loads(text["history"]) if entry["decision"] in ("mend", "review")]
+        entries = json.loads(text["history"])
+        by = [e["reason"] for e in entries if e["decision"] == "mend"]
+        by += ["a reviewer" for e in entries if e["decision"] == "review" and "label" in e]
         before, after = (clipped(text[name] or "", _MOST_CAPTION) for name in (f"{what}_original", what))
         tile = _tile({**row, "caption": None, "label": None}, thumbnails, "")
         out.append(Mended(tile, what, before, after, ", ".join(by)))

@@ -24,6 +24,8 @@ REASONS = {
     "download_failed": "The source itself says that the download failed.",
     "duplicate_key": "An earlier sample of the same source has this key.",
     "undecodable": "The bytes are no image, or a damaged or truncated one.",
+    "decoder_crash": "Decoding killed the process that did it, twice.",
+    "decode_timeout": "Decoding took longer than the recipe allows.",
     "too_many_pixels": "The header asks for more pixels than the recipe allows.",
     "too_small": "The shorter side is below the recipe's minimum.",
     "low_quality": "Near-blank, blurred, or too long for its width.",

@@ -49,20 +49,23 @@ def score_pool(
     """Compute scores of every row, admitted or refused, and add them to the pool as columns; embeddings stay.
 
     names: of `curate.list_scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
-    params: fields of the score's dataclass; with several names, each takes those that it has.
+    params: fields of the score's dataclass; with several names, each takes those that it has. `view` besides: the
+        further encoder whose embeddings are read instead of the pool's own; the columns end in its name.
 
     A column that is there already is replaced. Raises UsageError for what does not exist or lacks what it needs, and
     PoolLockedError while another process writes.
     """
     started = time.perf_counter()
-    made = _made(names, params or {})
+    settings = dict(params or {})
+    view = str(settings.pop("view", "image"))
+    made = _made(names, settings)
     found: dict[str, F32] = {}
     with Writer(path := _there(pool)) as writer:
         opened = Pool.open(path)
-        rows = pool_rows(opened, _needs(names), target)
+        rows = pool_rows(opened, _needs(names), target, view)
         for name, score in made.items():
             for column, values in score.compute(rows).items():
-                found[_checked(column, name, opened)] = values
+                found[_checked(column if view == "image" else f"{column}_{view}", name, opened)] = values
         opened = writer.add_scores(opened, _with_stored(found, opened))
     seconds = round(time.perf_counter() - started, 3)
     return Scored(str(pool), opened.version, opened.rows, {k: _summary(v) for k, v in found.items()}, seconds)
@@ -117,37 +120,42 @@ def _summary(values: F32) -> dict[str, float | None]:
     return {"rows": int(known.size), "mean": round(float(known.mean()), 5) if known.size else None}
 
 
-def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None) -> Rows:
-    """Return the rows of a pool with the parts that `needs` names, in order of arrival."""
+def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None, view: str = "image") -> Rows:
+    """Return the rows of a pool with the parts that `needs` names, in order of arrival; view: embeddings to take."""
     state = pool.state()
+    bound = bound_to(state, view)
     table = pool.frame(_READ)
+    image = None
     embedded = table["embedded"].to_numpy()
     classes = list(state["classes"])
     views = {"image", "text"} & needs
-    dims = sum(state[view]["dim"] for view in views if state.get(view))
+    dims = sum((bound if side == "image" else state[side])["dim"] for side in views if state.get(side))
     limit = float(state["recipe"]["limits"]["memory_gb"])
     if table.height * dims * 4 > limit * 1e9:
         raise UsageError(
             f"the embeddings of {table.height} rows take {table.height * dims * 4 / 1e9:.1f} GB, more than"
             f" limits.memory_gb = {limit:g} in the pool's recipe"
         )
+    if "image" in needs:
+        image = _unit(pool.embeddings(view))
+        embedded = embedded & image.any(axis=1) if view != "image" else embedded
     number = {name: i for i, name in enumerate(classes)}
     return Rows(
         n=table.height,
-        image=_unit(pool.embeddings("image")) if "image" in needs else None,
+        image=image,
         text=_unit(pool.embeddings("text")) if "text" in needs and "text" in pool.columns else None,
         caption=table["caption"].to_list() if "caption" in needs else None,
         label=np.array([number.get(name, -1) for name in table["label"].to_list()], dtype=np.int64),
         classes=classes,
         valid=embedded,
-        kept=(table["decision"] == "admit").to_numpy(),
-        counted=_counted(table),
-        shared=_shared(state),
+        kept=(table["decision"] == "admit").to_numpy() & embedded,
+        counted=_counted(table) & embedded,
+        shared=_shared(bound, state.get("text")),
         table=ScoreTable(**state["recipe"]["score"]),
         columns=_columns(table) if "column" in needs else {},
-        target=_target(target, pool, state) if target is not None else None,
+        target=_target(target, pool, state, view) if target is not None else None,
         pixels=partial(_pixels, table, state),
-        text_encoder=partial(_text_encoder, state),
+        text_encoder=partial(_text_encoder, bound),
     )
 
 
@@ -164,9 +172,18 @@ def _counted(table: pl.DataFrame) -> Any:
     return (table["counted"] | bare).to_numpy()
 
 
-def _shared(state: Mapping[str, Any]) -> bool:
+def bound_to(state: Mapping[str, Any], view: str) -> Mapping[str, Any]:
+    """Return the image encoder whose rows a view holds. Raises UsageError where the pool has no such embeddings."""
+    extra = state.get("extra", {})
+    if view != "image" and view not in extra:
+        raise UsageError(f"this pool has no image embeddings {view!r}; there are: {', '.join(['image', *extra])}")
+    found: Mapping[str, Any] = extra[view] if view in extra else state["image"]
+    return found
+
+
+def _shared(image: Mapping[str, Any], captions: Mapping[str, Any] | None) -> bool:
     """Tell whether both encoders are the towers of one model."""
-    image, text = state["image"], state.get("text") or {"name": "", "dim": 0}
+    text = captions or {"name": "", "dim": 0}
     return bool(image["name"] == text["name"] != "builtin" and image["dim"] == text["dim"])
 
 
@@ -183,19 +200,19 @@ def _pixels(table: pl.DataFrame, state: Mapping[str, Any]) -> Iterator[U8 | None
     return stored_pixels(rows, roots, state["recipe"]["limits"]["max_pixels"])
 
 
-def _text_encoder(state: Mapping[str, Any]) -> Any:
+def _text_encoder(image: Mapping[str, Any]) -> Any:
     from curate.encoders import default_text_encoder, load_text_encoder
 
-    name = default_text_encoder(state["image"]["name"])  # the captions may have another one
+    name = default_text_encoder(image["name"])  # the captions may have another one
     encoder = load_text_encoder(name)
-    if encoder.dim != state["image"]["dim"]:
+    if encoder.dim != image["dim"] or name != image["name"]:
         raise UsageError(
             f"the text encoder {name!r} is not in the space of the images; prompts need an open_clip model"
         )
     return encoder
 
 
-def _target(path: str | Place, pool: Pool, state: Mapping[str, Any]) -> Rows:
+def _target(path: str | Place, pool: Pool, state: Mapping[str, Any], view: str) -> Rows:
     """Return the target set: the admitted rows of another pool, or the rows of an .npy file."""
     path = place(path)
     if path.suffix == ".npy":
@@ -208,11 +225,11 @@ def _target(path: str | Place, pool: Pool, state: Mapping[str, Any]) -> Rows:
         return target_rows(x)
     other = Pool.open(path)
     theirs = other.state()
-    if theirs["image"]["fingerprint"] != state["image"]["fingerprint"]:
+    if bound_to(theirs, view)["fingerprint"] != bound_to(state, view)["fingerprint"]:
         raise UsageError(
-            f"the target pool {path} has another image encoder than {pool.path}: {theirs['image']['name']}"
+            f"the target pool {path} has another image encoder than {pool.path}: {bound_to(theirs, view)['name']}"
         )
     number = {name: i for i, name in enumerate(state["classes"])}
     labels = other.frame(["label"], where="decision = 'admit'")["label"].to_list()
     label = np.array([number.get(name, -1) for name in labels], dtype=np.int64)
-    return target_rows(_unit(other.embeddings("image", where="decision = 'admit'")), label)
+    return target_rows(_unit(other.embeddings(view, where="decision = 'admit'")), label)

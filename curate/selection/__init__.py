@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from curate.budgets import Amount, Budget, parse_budget
 from curate.selection.arrays import select
-from curate.selection.budgets import Amount, Budget, parse_budget
 from curate.selection.constraints import Constraints, Quota
 from curate.selection.pools import Selected, select_from_pool
 

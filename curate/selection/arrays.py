@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
-from curate.selection.budgets import Budget, parse_budget
 from curate.selection.choose import among, choose
 from curate.selection.constraints import Constraints, limits_of, text_of
 from curate.selection.lazy import of_map

@@ -13,9 +13,9 @@ import polars as pl
 from curate.engine.changes import REVIEWED
 from curate.engine.guard import REASON as EVAL_LEAK
 from curate.errors import UsageError
-from curate.pool import VIEWS, Pool, table_schema
+from curate.pool import Pool, table_schema
 from curate.pool.takedown import MARK as FORGOTTEN
-from curate.scores.pools import pool_rows
+from curate.scores.pools import bound_to, pool_rows
 from curate.scores.registry import make_score
 from curate.scores.rows import Rows
 from curate.scores.table import SCORES
@@ -36,12 +36,16 @@ _FIELDS = ("embeddings", "text", "captions", "labels", "groups", "target")
 class PoolCandidates:
     """The candidates of a pool, by uid, with what a method may need of them."""
 
-    def __init__(self, pool: Pool, candidates: str, target: str | Path | None) -> None:
-        where = {"admitted": "decision = 'admit'", "all": f"embedded AND reason NOT IN {_NEVER}"}.get(candidates)
+    def __init__(self, pool: Pool, candidates: str, target: str | Path | None, view: str = "image") -> None:
+        dropped = " AND (review IS NULL OR review <> 'drop')" if "review" in pool.columns else ""
+        every = f"embedded AND reason NOT IN {_NEVER}{dropped}"
+        where = {"admitted": "decision = 'admit'", "all": every}.get(candidates)
         if where is None:
             raise UsageError(f"candidates are {candidates!r}; they must be 'admitted' or 'all'")
-        self.pool, self.where, self.target = pool, where, target
-        names = [c for c in pool.columns if c not in (*VIEWS, "history", "meta", "detail")]
+        if bound_to(pool.state(), view) and view != "image":
+            where += f" AND {view} IS NOT NULL"
+        self.pool, self.where, self.target, self.view = pool, where, target, view
+        names = [c for c in pool.columns if c not in (*pool.vectors, "history", "meta", "detail")]
         table = pool.frame(names, where=where)
         if not table.height:
             raise UsageError(f"the pool at {pool.path} has no {candidates} rows to choose from")
@@ -83,7 +87,7 @@ class PoolCandidates:
 
     def filled(self, method: str, params: dict[str, Any]) -> tuple[Candidates, B1]:
         """Return the candidates with what a method needs, and which of them lack a score that it needs."""
-        aim = pool_rows(self.pool, set(), self.target).target if self.target is not None else None
+        aim = pool_rows(self.pool, set(), self.target, self.view).target if self.target is not None else None
         scores: dict[str, F32] = {}
 
         def at_hand(word: str) -> bool:
@@ -101,7 +105,7 @@ class PoolCandidates:
         names = {name: i for i, name in enumerate(self.pool.state()["classes"])}
         data = Candidates(
             n=self.table.height,
-            x=self._unit("image", entry(method).tiled_as(make(method, **params))) if "embeddings" in words else None,
+            x=self._unit(self.view, entry(method).tiled_as(make(method, **params))) if "embeddings" in words else None,
             text=self._unit("text") if "text" in words else None,
             target=None if aim is None else aim.image,
             target_label=None if aim is None else aim.label,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from curate.budgets import Amount
 from curate.errors import UsageError
 from curate.selection.accept import Plan
-from curate.selection.budgets import Amount
 from curate.selection.constraints import Limits
 from curate.selection.feasible import check_feasible, least_rows
 from curate.selection.feasible import take as take_ranked

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.errors import UsageError
 from curate.pool import Pool, vectors
 from curate_kernels.arrays import F32, I64, unit_rows
 
@@ -27,9 +28,17 @@ class LazyRows:
 
     def __getitem__(self, at: slice | I64) -> Any:
         """Return the rows of a slice; of an array of numbers, those rows, unread."""
-        if isinstance(at, slice):
-            return unit_rows(np.asarray(self._read(self._rows[at]), dtype=np.float32))
-        return LazyRows(self._read, self._rows[at], self.shape[1])
+        if not isinstance(at, slice):
+            return LazyRows(self._read, self._rows[np.asarray(at, dtype=np.int64).reshape(-1)], self.shape[1])
+        rows: F32 = np.asarray(self._read(self._rows[at]), dtype=np.float32)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if bad.size:
+            raise UsageError(f"x has NaN or infinity in row {self._rows[at][bad[0]]}; drop or mend it")
+        return unit_rows(rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Return all rows, for what cannot do with slices."""
+        return np.asarray(self[:], dtype=dtype)
 
 
 def of_map(x: np.memmap[Any, Any]) -> LazyRows:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from curate.budgets import Budget, parse_budget
 from curate.cleaning import measure, refusal
 from curate.encoders import load_image_encoder
 from curate.encoders.protocols import ImageEncoder
-from curate.engine.binding import check_bound
+from curate.engine.binding import check_bound, settings
 from curate.engine.state import Encoder
 from curate.errors import UsageError
 from curate.images import Pixels
-from curate.recipe import CleanTable
+from curate.recipe import CleanTable, EncodeTable
 from curate.scoring.crops import crop_information
-from curate.selection.budgets import Budget, parse_budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.stored import PLACE, stored_pixels
@@ -125,7 +125,7 @@ class _Cuts:
 
     def encoded(self, source: PoolCandidates, images: I64, proposed: Sequence[I64]) -> tuple[I64, I64, F32]:
         """Return image and box number (n,) int64 and embedding (n, d) float32 of the boxes that give a clear crop."""
-        encoder = load_image_encoder(self._bound.name)
+        encoder = load_image_encoder(self._bound.name, settings(EncodeTable(), self._bound))
         check_bound(self._bound, encoder.name, encoder.fingerprint, source.pool.path)
         rows = source.table[images].select(PLACE).iter_rows(named=True)
         places: list[tuple[int, int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.budgets import Budget, parse_budget
+from curate.errors import UsageError
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
 from curate.selection.arrays import select_among
-from curate.selection.budgets import Budget
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
@@ -63,7 +65,8 @@ def select_from_pool(
 
     candidates: `admitted`, or `all` for every row that has an embedding, refused ones too, but none that was refused as
         too near an evaluation set (`eval_leak`) or taken down. A row that lacks a score which the method needs is none.
-    params: fields of the method's dataclass.
+    params: fields of the method's dataclass. `view` besides: the further encoder whose embeddings the method reads
+        instead of the pool's own; scores stay those of the pool's own.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
 
@@ -76,7 +79,10 @@ def select_from_pool(
     started = time.perf_counter()
     chosen_by, given = dict(params or {}), constraints or Constraints()
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
-    source = PoolCandidates(pool, candidates, target)
+    view = str(chosen_by.pop("view", "image"))
+    if view != "image" and isinstance(make(method, **chosen_by), OptiDelPatches):
+        raise UsageError("crops are chosen by the pool's own encoder; leave view out")
+    source = PoolCandidates(pool, candidates, target, view)
     picked = _picked(source, method, chosen_by, budget, seed, given)
     made = make(method, **chosen_by)
     nested = entry(method).nested_as(made) and given.nested()
@@ -85,6 +91,7 @@ def select_from_pool(
         "budget": str(budget),
         "seed": seed,
         "params": {name: _told(getattr(made, name)) for name in parameters(type(made))},
+        **({} if view == "image" else {"view": view}),
         **_kept_to(given, None if target is None else picked.target),
     }
     info = {
@@ -96,7 +103,8 @@ def select_from_pool(
         **_origin(pool, source.table),
     }
     index = picked.chosen.index
-    path = write_manifest(out, _manifest_rows(source.table, picked.chosen, picked.columns), info)
+    rows = _with_urls(_manifest_rows(source.table, picked.chosen, picked.columns), source, index)
+    path = write_manifest(out, rows, info)
     stored = int(source.table["size"].gather(np.unique(index)).sum())  # an image of several crops counts once
     seconds = round(time.perf_counter() - started, 3)
     return Selected(str(path), method, index.size, picked.eligible, stored, nested, seconds)
@@ -125,6 +133,10 @@ def _picked(
     columns = {name: source.column(name) for name in sorted(given.columns())}
     sizes = source.table["size"].to_numpy().astype(np.int64)
     eligible = data.n - int((lacking | _at(places.drop, data.n)).sum())
+    if parse_budget(budget, eligible).bytes is not None and not sizes.all():
+        raise UsageError(
+            f"a budget of {budget} is in stored bytes, which no image of given embeddings has: give a count or a share"
+        )
     tiles = tiles_of(budget, eligible, given) if patches else 0
     amount = min(eligible, tiles * patches.images) if patches else budget
     chosen = select_among(data, lacking, by, amount, sizes, seed, settings, places, columns)
@@ -174,13 +186,36 @@ def _origin(pool: Pool, candidates: pl.DataFrame) -> dict[str, Any]:
     }
     return {
         "recipe_digest": digest(state["recipe"]),
-        "encoders": {view: state[view] for view in VIEWS if state.get(view)},
+        "encoders": {view: _without_device(bound) for view, bound in _encoders(state).items()},
         "sources": [
             {"id": name, "root": s["root"], "kind": s["kind"], "candidates": own.len(), "digest": _fingerprint(own)}
             for name, s in sorted(state["sources"].items())
             for own in [uids.get(name, pl.Series(dtype=pl.String))]
         ],
     }
+
+
+def _encoders(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{view: state[view] for view in VIEWS if state.get(view)}, **state.get("extra", {})}
+
+
+def _without_device(bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an encoder as a manifest tells it: what computed its rows is no part of the selection."""
+    return {key: value for key, value in bound.items() if key != "compute"}
+
+
+def _with_urls(parts: Iterator[pl.DataFrame], source: PoolCandidates, index: I64) -> Iterator[pl.DataFrame]:
+    """Yield a manifest's rows with the `url` that their sources tell, where one has no place of its image's bytes."""
+    if (source.table["path"].gather(index) != "").all():
+        yield from parts
+        return
+    ordinals, start = source.table["row"].to_numpy()[index], 0
+    for part in parts:
+        rows = ordinals[start : start + part.height].tolist()
+        meta = source.pool.take(rows, ["meta"]).column("meta").to_pylist() if rows else []
+        urls = [url if isinstance(url := json.loads(text).get("url"), str) else None for text in meta]
+        yield part.with_columns(url=pl.Series(urls, dtype=pl.String))
+        start += part.height
 
 
 def _fingerprint(uids: pl.Series) -> str:

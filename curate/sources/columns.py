@@ -7,19 +7,23 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from curate.cells import split_cell
 from curate.errors import SourceError
-from curate.samples import Json, Sample, is_uid
+from curate.samples import Embedded, Json, Sample, is_uid
 
 Row = Mapping[str, object]
 
 PATHS = ("file_name", "filepath", "image_path", "path")
+URLS = ("url", "image_url", "URL")
+_DEEPEST = 50  # lists and objects inside each other
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Which metadata columns hold the path, the label, the caption, its alternatives and the group.
 
-    None is the source's default: of alternatives, what the caption's own column lists besides.
+    None is the source's default: of alternatives, what the caption's own column lists besides. images: no column, but
+    the folder of the images that a COCO file describes.
     """
 
     path: str | None = None
@@ -27,6 +31,7 @@ class Columns:
     caption: str | None = None
     alternatives: str | None = None
     group: str | None = None
+    images: str | None = None
 
     def require(self, seen: Collection[str], where: str) -> None:
         """Raise SourceError if a column that the user named is not among those seen."""
@@ -36,10 +41,11 @@ class Columns:
                 names = ", ".join(seen) or "none"
                 raise SourceError(f"{where} has no column {name!r} (--{option}); its columns are: {names}")
 
-    def with_defaults(self, seen: Collection[str], captions: Iterable[str]) -> Columns:
+    def with_defaults(self, seen: Collection[str], paths: Iterable[str], captions: Iterable[str]) -> Columns:
         """Return the columns to read from a table: those named by the user, else the first default that is there."""
+        others = (name for name in seen if name.endswith("_file_name"))
         return Columns(
-            path=self.path or first_present(PATHS, seen),
+            path=self.path or first_present((PATHS[0], *others, *paths), seen),
             label=self.label or first_present(("label",), seen),
             caption=self.caption or first_present(captions, seen),
             alternatives=self.alternatives,
@@ -85,10 +91,24 @@ def read_fields(row: Row, names: Columns, *, drop: Collection[str] = ()) -> Fiel
     )
 
 
-def make_sample(
-    fields: Fields, *, source: str, key: str, path: str, offset: int = 0, data: bytes = b"", problem: str = ""
+def make_sample(  # noqa: PLR0913
+    fields: Fields,
+    *,
+    source: str,
+    key: str,
+    path: str,
+    offset: int = 0,
+    data: bytes = b"",
+    problem: str = "",
+    embedded: Embedded | None = None,
+    is_cell: bool = False,
 ) -> Sample:
-    """Return the sample of some bytes and what their metadata says; key and path become storable text."""
+    """Return the sample of some bytes and what their metadata says; key and path become storable text.
+
+    is_cell: path and offset are those of a value in a table. A file whose name looks so cannot be found again.
+    """
+    if not is_cell and split_cell(path) is not None:
+        data, problem = b"", problem or "unreadable_file"
     return Sample(
         source=source,
         key=as_name(key),
@@ -103,6 +123,7 @@ def make_sample(
         label=fields.label,
         group=fields.group,
         meta=fields.meta,
+        embedded=embedded,
     )
 
 
@@ -113,11 +134,11 @@ def read_alternatives(row: Row, names: Columns, caption: str | None) -> tuple[st
     return tuple(text for text in texts if text != caption)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: object, depth: int = 0) -> Iterator[str]:
     """Yield the texts of a value, or of each of its items where it is a list."""
     if isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+        for item in value if depth < _DEEPEST else ():
+            yield from _texts(item, depth + 1)
     elif (text := as_text(value)) is not None:
         yield text
 
@@ -130,21 +151,25 @@ def as_text(value: object) -> str | None:
     if value is None or isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, list):
-        return next((text for text in map(as_text, value) if text is not None), None)
+        return next(_texts(value), None)
     text = json.dumps(as_json(value), sort_keys=True) if isinstance(value, dict) else str(value)
     return text.encode("utf-8", "replace").decode().strip() or None
 
 
-def as_json(value: object) -> Json:
-    """Return a value as JSON holds it: no NaN or infinity, no bytes; dates and decimals as text."""
-    if value is None or isinstance(value, bool | int):
-        return value
+def as_json(value: object, depth: int = 0) -> Json:
+    """Return a value as JSON holds it: no NaN or infinity, no bytes; dates and decimals as text.
+
+    What lies too deep for those who read it is null.
+    """
+    if value is None or isinstance(value, bool | int) or depth > _DEEPEST:
+        return value if isinstance(value, int) else None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {as_name(str(name)): as_json(item) for name, item in value.items() if not isinstance(item, bytes)}
+        items = value.items()
+        return {as_name(str(name)): as_json(item, depth + 1) for name, item in items if not isinstance(item, bytes)}
     if isinstance(value, list | tuple):
-        return [as_json(item) for item in value if not isinstance(item, bytes)]
+        return [as_json(item, depth + 1) for item in value if not isinstance(item, bytes)]
     return str(value).encode("utf-8", "replace").decode()
 
 

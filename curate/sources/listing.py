@@ -22,7 +22,7 @@ _LOG = logging.getLogger("curate")
 T = TypeVar("T")
 U = TypeVar("U")
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm", "dcm")
 _MOST_LOOKED_UP = 64  # files of one remote folder that are looked at one by one
 
 
@@ -102,14 +102,14 @@ def list_folder(folder: Place) -> list[Place]:
     return sorted(items, key=lambda item: item.name)
 
 
-def scan_images(folder: Place) -> list[Entry]:
-    """Return the image files below a folder, told by their extension, sorted by relative path.
+def scan(folder: Place, wanted: Callable[[str], bool]) -> list[Entry]:
+    """Return the files below a folder whose relative path is wanted, sorted by it.
 
     Hidden files and folders are skipped. Links to folders are followed unless they lead to a folder above themselves;
     a link to nowhere is listed, with size 0, so that its image counts as missing. Raises SourceError if a folder
     cannot be listed.
     """
-    found = _find(folder) if isinstance(folder, Remote) else _walk(folder, "", ())
+    found = _find(folder, wanted) if isinstance(folder, Remote) else _walk(folder, "", (), wanted)
     return sorted(found, key=lambda entry: entry.name)
 
 
@@ -119,18 +119,20 @@ def has_image(folder: Place) -> bool:
         items = [item for item in folder.iterdir() if not item.name.startswith(".")]
         folders = [item for item in items if item.is_dir()]
         return any(is_image_name(item.name) for item in items) or any(has_image(item) for item in folders)
-    return next(_walk(folder, "", ()), None) is not None
+    return next(_walk(folder, "", (), is_image_name), None) is not None
 
 
-def _find(folder: Remote) -> Iterator[Entry]:
-    """Yield the image files below a prefix, from one listing."""
+def _find(folder: Remote, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+    """Yield the files below a prefix that are wanted, from one listing."""
     for name, status in folder.find():
-        if is_image_name(name) and not any(part.startswith(".") for part in name.split("/")):
+        if wanted(name) and not any(part.startswith(".") for part in name.split("/")):
             yield Entry(name, *status)
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-    """Yield the image files below a folder; above: device and inode of the folders that led here."""
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], wanted: Callable[[str], bool]
+) -> Iterator[Entry]:
+    """Yield the files below a folder that are wanted; above: device and inode of the folders that led here."""
     try:
         status = folder.stat()
         with os.scandir(folder) as found:
@@ -143,8 +145,8 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     for item in items:
         name = prefix + item.name
         if item.is_dir():
-            yield from _walk(folder / item.name, name + "/", (*above, here))
-        elif is_image_name(name):
+            yield from _walk(folder / item.name, name + "/", (*above, here), wanted)
+        elif wanted(name):
             entry = _entry(item, name)
             if entry is not None:
                 yield entry
@@ -204,7 +206,9 @@ def is_outside(location: str) -> bool:
 
 def fingerprint(columns: Columns, entries: Iterable[Entry]) -> str:
     """Return 32 hex digits over the columns and over name, size and time of each file, in the order given."""
-    digest = hashlib.blake2b(repr(astuple(columns)).encode("utf-8", "replace"), digest_size=16)
+    named = astuple(columns)
+    asked = named if any(named[5:]) else named[:5]  # the first five are as old as the fingerprints in pools
+    digest = hashlib.blake2b(repr(asked).encode("utf-8", "replace"), digest_size=16)
     for entry in entries:
         digest.update(f"\n{as_name(entry.name)}\0{entry.size}\0{entry.stamp}".encode())
     return digest.hexdigest()
@@ -226,9 +230,13 @@ class Names:
         """Return the id of an image folder, given its resolved path."""
         return self._choose(folder, 1, str(folder), "")
 
-    def of_file(self, path: Place) -> str:
-        """Return the id of a tar or table, given its path in a resolved folder. Raises SourceError if none is left."""
-        return self._choose(path, 2, str(path.parent), path.name)
+    def of_file(self, path: Place, root: Place | None = None) -> str:
+        """Return the id of a tar or table, given its path in a resolved folder. root: its samples', if another folder.
+
+        Raises SourceError if none is left.
+        """
+        root = root or path.parent
+        return self._choose(path, 2, str(root), "/".join(path.parts[len(root.parts) :]))
 
     def _choose(self, path: Place, fewest: int, root: str, file: str) -> str:
         parts = [as_name(part) for part in path.parts if part != getattr(path, "anchor", "")]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from curate.errors import SourceError
+from curate.errors import CurateError, SourceError
 from curate.remote import Place
 from curate.sources.columns import Row
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
+_PORTION = 8192  # rows of a Parquet file that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,19 @@ def read_table(path: Place) -> Table:
     import polars as pl
 
     suffix = path.suffix.lower()
-    with _named_errors(path), path.open("rb") as file:
+    with named_errors(path), path.open("rb") as file:
         if suffix == ".jsonl":
             return _read_json_lines(file)
         if suffix == ".parquet":
             frame = _read_parquet(file)
         else:
             frame = pl.read_csv(file, separator="\t" if suffix == ".tsv" else ",", infer_schema=False)
-    return Table(tuple(frame.columns), frame.height, lambda: frame.iter_rows(named=True))
+    return Table(tuple(frame.columns), frame.height, lambda: _rows(path, frame))
+
+
+def _rows(path: Place, frame: pl.DataFrame) -> Iterator[Row]:
+    with named_errors(path):
+        yield from frame.iter_rows(named=True)
 
 
 def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
@@ -56,19 +63,52 @@ def read_outline(path: Place) -> tuple[tuple[str, ...], int]:
     if path.suffix.lower() != ".parquet":
         table = read_table(path)
         return table.columns, table.height
-    with _named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
+    with named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
         return tuple(_columns_but_binary(file.schema_arrow)), int(file.metadata.num_rows)
+
+
+def stream_rows(path: Place, start: int = 0, only: Collection[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a table from `start` on, of some columns only; a Parquet file is held a portion at a time."""
+    if path.suffix.lower() != ".parquet":
+        yield from islice(read_table(path).rows(), start, None)
+        return
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with named_errors(path), path.open("rb") as source, parquet.ParquetFile(source) as file:
+        names = [name for name in _columns_but_binary(file.schema_arrow) if only is None or name in only]
+        first = 0
+        while first < file.num_row_groups and start >= (size := file.metadata.row_group(first).num_rows):
+            first, start = first + 1, start - size
+        groups = list(range(first, file.num_row_groups))
+        for batch in file.iter_batches(_PORTION, row_groups=groups, columns=names) if groups else ():
+            yield from islice(as_frame(pa.Table.from_batches([batch])).iter_rows(named=True), start, None)
+            start = max(0, start - batch.num_rows)
 
 
 def _read_parquet(source: BinaryIO) -> pl.DataFrame:
     """Read by pyarrow, not polars: over a damaged file polars may ask for exabytes, which aborts the process."""
-    import polars as pl
     from pyarrow import parquet
 
     with parquet.ParquetFile(source) as file:
         table = file.read(columns=_columns_but_binary(file.schema_arrow))
+    return as_frame(table)
+
+
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """Return an Arrow table whose values Python can hold: columns of times that it cannot hold become text."""
+    import polars as pl
+    from polars import selectors
+
     table.validate(full=True)  # polars trusts that text is UTF-8
-    return pl.DataFrame(table)
+    frame = pl.DataFrame(table)
+    foreign = []
+    for series in frame.select(selectors.temporal()).iter_columns():
+        try:
+            series.min(), series.max()
+        except (ValueError, OverflowError, LookupError):  # a year, a number of days, a time zone
+            foreign.append(pl.col(series.name).cast(pl.String, strict=False))
+    return frame.with_columns(foreign)
 
 
 def _columns_but_binary(schema: pa.Schema) -> list[str]:
@@ -99,13 +139,21 @@ def _read_json_lines(lines: Iterator[bytes]) -> Table:
 
 
 @contextmanager
-def _named_errors(path: Place) -> Iterator[None]:
+def named_errors(path: Place) -> Iterator[None]:
     """Turn what the parsers and the system raise over a table into a SourceError that names the file."""
-    from polars.exceptions import PanicException, PolarsError
+    from polars.exceptions import PolarsError
     from pyarrow.lib import ArrowException
 
+    others = (OSError, ValueError, LookupError, TypeError, ArithmeticError)
     try:
         yield
-    except (OSError, ValueError, ArrowException, PolarsError, PanicException) as error:
+    except CurateError:
+        raise
+    except RecursionError:
+        raise SourceError(f"cannot read {path}: it is nested too deeply") from None
+    except BaseException as error:
+        is_panic = type(error).__name__ == "PanicException"  # of Rust: each library has a class of its own
+        if not is_panic and not isinstance(error, (*others, ArrowException, PolarsError)):
+            raise
         message = str(error).split("\n\n", 1)[0]  # polars goes on with advice about arguments that are not ours
-        raise SourceError(f"cannot read the table {path}: {message}") from error
+        raise SourceError(f"cannot read {path}: {message or type(error).__name__}") from error

@@ -23,6 +23,7 @@ from curate.sources.columns import (
     read_fields,
 )
 from curate.sources.listing import IMAGES, fingerprint, is_there, stat_entry
+from curate.sources.look import Look, is_packed
 from curate.sources.records import read_table
 from curate.sources.remembered import Group
 from curate.sources.tarindex import check_tar, index_tar
@@ -34,6 +35,14 @@ _SUCCESS = (None, "success")
 _SIDECARS_TRIED = 100  # JSON members looked at before a column that the user named counts as missing
 
 Line = tuple[str, bool, Row]  # key, whether it came before, row
+
+
+def find_tars(look: Look) -> list[Place] | str:
+    """Return a tar itself, or the tars of a folder."""
+    tars = look.ending(".tar")
+    if tars and look.is_folder:
+        look.warn_unread([item for item in look.files if is_packed(item)], "decompress them to have them read")
+    return tars or ("holds no .tar" if look.is_folder else "does not end in .tar")
 
 
 class TarSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.errors import CurateError, DecodeError, PoolLockedError, UsageError
+from curate.errors import CurateError, DecodeError, PoolError, PoolLockedError, UsageError
 from curate.pool import Pool
 from curate.view.book import Book, asked_of, number
 from curate.view.guards import App, Guarded
@@ -82,12 +83,19 @@ class View:
         action, label = given.get("action"), given.get("label") or None
         if action not in ("keep", "drop", "relabel", "clear") or (action == "relabel" and not label):
             raise UsageError(f"the action {action!r} is none, or lacks its label")
+        if label is not None and (not isinstance(label, str) or not label.isprintable()):
+            raise UsageError(f"the label {label!r} is no text of visible characters")
+        asked = given.get("rows", [])  # pairs of a row's number and its uid
         if "slide" in given:
-            moved = self.book.slide(str(given["slide"]["score"]), float(given["slide"]["threshold"]))
-            rows = moved["all_out"]
+            rows = self.book.slide(str(given["slide"]["score"]), float(given["slide"]["threshold"]))["all_out"]
         else:
-            rows = np.array([self._row(row) for row in given.get("rows", [])], dtype=np.int64)
-        uids = self.book.pool.take(rows.tolist(), ["uid"]).column(0).to_pylist() if rows.size else []
+            rows = np.array([self._row(row) for row, _ in asked], dtype=np.int64)
+        found = self.book.pool.take(rows.tolist(), ["uid", "embedded"]).to_pylist() if rows.size else []
+        uids = [row["uid"] for row in found]
+        if "slide" not in given and uids != [uid for _, uid in asked]:
+            raise UsageError("the pool has changed since this page was loaded: reload it")
+        if action == "keep" and not all(row["embedded"] for row in found):
+            raise UsageError("it cannot be kept: it gave no embedding")
         with self.lock:
             self.pending.add([{"key": uid, "action": action, "label": label} for uid in uids])
         return {"pending": len(self.pending.decisions), "decided": len(uids)}
@@ -105,10 +113,19 @@ class View:
         from curate.engine.review import review
 
         with self.lock:
-            done = review(self.book.pool.path, list(self.pending.decisions.values()))  # type: ignore[arg-type]
+            newest = Pool.open(self.book.pool.path)
+            there = set(newest.frame(["uid"])["uid"].to_list())
+            kept = [one for uid, one in self.pending.decisions.items() if uid in there]
+            gone = len(self.pending.decisions) - len(kept)  # taken down meanwhile
+            done = asdict(review(str(newest.path), kept)) if kept or not gone else {"version": newest.version}
             self.pending.clear()
+            self.book = Book(Pool.open(newest.path))
+        return {"changed": 0, "admitted": self.book.counts("decision").get("admit", 0), **done, "gone": gone}
+
+    def reopen(self) -> None:
+        """Show the pool's newest version."""
+        with contextlib.suppress(PoolError), self.lock:
             self.book = Book(Pool.open(self.book.pool.path))
-        return asdict(done)
 
     def image(self, row: str, side: str) -> bytes | None:
         """Return a row's image as JPEG."""
@@ -130,6 +147,10 @@ def application(pool: Pool, token: str, port: int) -> App:
     from starlette.routing import Route
 
     view = View(pool)
+
+    async def answered(work: Callable[[], Any]) -> Response:
+        return await _answered(work, view)
+
     actions: dict[str, Callable[[dict[str, Any]], Any]] = {
         "decide": view.decide,
         "undo": lambda _: view.undo(),
@@ -140,10 +161,10 @@ def application(pool: Pool, token: str, port: int) -> App:
         body = await _body(request)
         name = request.path_params["name"]
         if name == "near":
-            return await _answered(lambda: view.near_image(body))
+            return await answered(lambda: view.near_image(body))
         if name not in actions:
             return _json({"error": f"there is no action {name}"}, 404)
-        return await _answered(lambda: actions[name](_object(body)))
+        return await answered(lambda: actions[name](_object(body)))
 
     asked: dict[str, Callable[[Request], Any]] = {
         "/api/outline": lambda _: view.book.outline() | {"pending": len(view.pending.decisions)},
@@ -152,7 +173,7 @@ def application(pool: Pool, token: str, port: int) -> App:
         "/api/slide": view.slide,
         "/api/why/{uid}": lambda request: view.book.details(request.path_params["uid"]),
     }
-    routes = [Route(path, _getting(work)) for path, work in asked.items()]
+    routes = [Route(path, _getting(work, view)) for path, work in asked.items()]
     routes += [
         Route("/", _page(token)),
         Route("/{name:str}", _asset),
@@ -162,14 +183,14 @@ def application(pool: Pool, token: str, port: int) -> App:
     return Guarded(Starlette(routes=routes), token, {f"127.0.0.1:{port}", f"localhost:{port}"})
 
 
-def _getting(work: Callable[[Request], Any]) -> Callable[[Request], Any]:
+def _getting(work: Callable[[Request], Any], view: View) -> Callable[[Request], Any]:
     async def get(request: Request) -> Response:
-        return await _answered(lambda: work(request))
+        return await _answered(lambda: work(request), view)
 
     return get
 
 
-async def _answered(work: Callable[[], Any]) -> Response:
+async def _answered(work: Callable[[], Any], view: View) -> Response:
     """Return the answer of work that is done in a thread; named errors become their words."""
     from starlette.concurrency import run_in_threadpool
 
@@ -177,7 +198,10 @@ async def _answered(work: Callable[[], Any]) -> Response:
         return _json(await run_in_threadpool(work))
     except PoolLockedError as error:
         return _json({"error": str(error)}, 409)
-    except (CurateError, DecodeError, ValueError, TypeError, KeyError) as error:
+    except PoolError as error:  # a takedown removes the version that is shown
+        await run_in_threadpool(view.reopen)
+        return _json({"error": f"{error}; reload the page"}, 409)
+    except (CurateError, DecodeError, ValueError, TypeError, LookupError, OverflowError, OSError) as error:
         return _json({"error": str(error)}, 400)
 
 

@@ -112,7 +112,8 @@ class Book:
             with np.errstate(invalid="ignore"):
                 inside &= (values >= asked.low) & (values <= asked.high)
         if asked.since:
-            inside[: Pool.open(self.pool.path, asked.since).rows] = False  # rows are only ever appended
+            known = Pool.open(self.pool.path, max(asked.since, 1)).frame(["uid"])["uid"]
+            inside &= ~self.pool.frame(["uid"])["uid"].is_in(known.implode()).to_numpy()
         if asked.text.strip():
             inside &= self._holds(asked.text)
         rows = np.flatnonzero(inside)

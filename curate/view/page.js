@@ -8,6 +8,7 @@ let rows = [];
 let total = 0;
 let current = 0;
 let mode = { kind: "filter" };
+let shown = null; // the threshold whose changes are on the page
 let asked = 0; // answers to older questions are dropped
 
 const number = (value) => Number(value).toLocaleString("en");
@@ -96,8 +97,10 @@ async function load(more) {
   else if (mode.kind === "near") found = await ask("api/near/" + mode.row);
   else if (mode.kind === "example") found = await ask("api/near", mode.file);
   else {
-    const given = new URLSearchParams({ score: at("score").value, threshold: at("value").value, label: at("label").value });
-    found = await ask("api/slide?" + given);
+    const given = { score: at("score").value, threshold: at("value").value };
+    at("drop-out").hidden = true;
+    found = await ask("api/slide?" + new URLSearchParams({ ...given, label: at("label").value }));
+    shown = { score: given.score, threshold: Number(given.threshold) };
     at("moved").textContent = `${number(found.out)} would go, ${number(found.back)} would come back`;
     at("drop-out").hidden = !found.out || at("label").value !== "";
     at("drop-out").textContent = `Drop these ${number(found.out)}`;
@@ -155,7 +158,7 @@ function tile(row, place, cosine) {
 function mark(item, row) {
   item.querySelector(".pending")?.remove();
   item.classList.toggle("drop", row.pending?.action === "drop");
-  const told = row.pending ? row.pending.action + (row.pending.label ? ": " + row.pending.label : "") : row.review ? "reviewed: " + row.review : "";
+  const told = row.pending ? [row.pending.action, row.pending.label].filter(Boolean).join(": ") : row.review ? "reviewed: " + row.review : "";
   item.setAttribute("aria-label", [row.reason, row.label, row.caption, row.key, told].filter(Boolean).join(", "));
   if (!told) return;
   const badge = document.createElement("div");
@@ -187,8 +190,10 @@ async function decide(action, label) {
   const row = rows[current];
   if (!row) return;
   const place = current;
-  const done = await ask("api/decide", { rows: [row.row], action, label });
-  row.pending = { action, label };
+  const done = await ask("api/decide", { rows: [[row.row, row.uid]], action, label });
+  const before = row.pending;
+  const both = action === "relabel" ? { ...(before || { action }), label } : { action, label: before?.label };
+  row.pending = both;
   mark(grid.children[place], row);
   pending(done.pending);
   say(`${row.key}: ${action}${label ? " " + label : ""}`);
@@ -207,11 +212,17 @@ async function undo() {
 async function write() {
   say("writing…");
   at("write").disabled = true;
-  const done = await ask("api/write", {});
+  let done;
+  try {
+    done = await ask("api/write", {});
+  } catch (error) {
+    at("write").disabled = false;
+    throw error;
+  }
   await begin();
   mode = { kind: "filter" };
   await load(false);
-  say(`written as version ${done.version}; ${number(done.changed)} decisions changed, ${number(done.admitted)} samples are admitted`);
+  say(`written as version ${done.version}; ${number(done.changed)} decisions changed, ${number(done.admitted)} samples are admitted${done.gone ? `; ${number(done.gone)} were taken down meanwhile` : ""}`);
 }
 
 function inWords(value) {
@@ -277,7 +288,7 @@ at("threshold").addEventListener("input", () => ((at("value").value = at("thresh
 at("value").addEventListener("input", () => ((at("threshold").value = at("value").value), slide()));
 at("drop-out").addEventListener("click", () =>
   trying(async () => {
-    const done = await ask("api/decide", { slide: { score: at("score").value, threshold: Number(at("value").value) }, action: "drop" });
+    const done = await ask("api/decide", { slide: shown, action: "drop" });
     await load(false);
     say(`${number(done.decided)} are to be dropped`);
   }),

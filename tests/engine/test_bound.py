@@ -94,7 +94,7 @@ def test_reservoir_keeps_samples_in_proportion_to_their_gain() -> None:
     gain = np.where(np.arange(20_000) % 2, 0.1, 0.3).astype(np.float32)
     uids = [f"{value:032x}" for value in np.random.default_rng(0).integers(0, 2**62, 20_000).tolist()]
     uids = [uid[::-1] for uid in uids]
-    stays, least, top = bound.reservoir(engine, gain, uids, bound.luck(uids))
+    stays, least, top = bound.reservoir(engine, gain, uids, bound.luck(uids), np.zeros(20_000, dtype=np.bool_))
     assert stays.sum() == 1000
     assert 2.4 < stays[::2].sum() / stays[1::2].sum() < 3.6  # few are taken, so the odds are those of the weights
     key = np.log(np.minimum(gain.astype(np.float64), top)) + bound.luck(uids)

@@ -135,6 +135,70 @@ def test_what_follows_obeys_and_a_cleared_sample_is_decided_again(pool: Path, tm
     assert curate.replay(pool)["reviewed"] == 0
 
 
+def test_verdict_and_label_stay_beside_each_other(pool: Path) -> None:
+    worst, other = of(pool, "caption_mismatch")[:2]
+    curate.review(pool, [{"key": worst, "action": "keep"}, {"key": "0008", "action": "drop"}])
+    curate.review(pool, [{"key": key, "action": "relabel", "label": "east"} for key in (worst, "0008")])
+    assert found(pool)[worst] == ("admit", "admitted", "east")
+    assert found(pool)["0008"] == ("refuse", "reviewed", "east")
+    done = curate.review(pool, [{"key": other, "action": "relabel", "label": "west"}, {"key": other, "action": "keep"}])
+    assert (done.keep, done.relabel) == (1, 1)
+    assert found(pool)[other] == ("admit", "admitted", "west")
+    curate.review(pool, [{"key": worst, "action": "relabel", "label": label(int(worst))}])
+    if int(worst) not in MISLABELLED:  # a label that was put back is no mended one
+        assert Pool.open(pool).find(worst)["label_original"] is None
+    assert_label_sums_are_those_of_the_rows(pool)
+
+
+def test_what_is_no_longer_kept_is_judged_again(pool: Path) -> None:
+    before = found(pool)
+    copy = f"{COPY:04d}"
+    curate.review(pool, [{"key": copy, "action": "keep"}])
+    curate.review(pool, [{"key": copy, "action": "clear"}])
+    assert found(pool)[copy] == before[copy]
+    assert Pool.open(pool).find(copy)["duplicate_of"] == Pool.open(pool).find("0000")["uid"]
+
+
+def test_copies_of_what_was_dropped_are_not_wanted(pool: Path, tmp_path: Path) -> None:
+    curate.review(pool, [{"key": "0007", "action": "drop"}])
+    again = [("again.png", png(7)), ("again.txt", said(7).encode()), ("new.png", png(901))]
+    write_tar(tmp_path / "more" / "c.tar", again)
+    curate.grow(tmp_path / "more", pool, options=OPTIONS)
+    rows = found(pool)
+    assert rows["again"][:2] == ("refuse", "reviewed")
+    assert rows["new"][0] == "admit"
+    assert "0007, which a reviewer dropped" in curate.why(pool, "again")["detail"]
+    curate.review(pool, [{"key": "0007", "action": "clear"}])
+    assert found(pool)["0007"][:2] == ("admit", "admitted")
+
+
+def test_a_bounded_pool_keeps_what_must_be_kept(tmp_path: Path) -> None:
+    write_tar(tmp_path / "s" / "0.tar", members(range(ROWS)))
+    options = OPTIONS | {"limits": {"batch_size": 32, "max_kept": 150}}
+    curate.grow(tmp_path / "s", tmp_path / "pool", options=options)
+    crowded = of(tmp_path / "pool", "budget")[:20]
+    curate.review(tmp_path / "pool", [{"key": key, "action": "keep"} for key in crowded])
+    write_tar(tmp_path / "more" / "1.tar", members(range(ROWS, ROWS + 200)))
+    curate.grow(tmp_path / "more", tmp_path / "pool", options=options)
+    rows = found(tmp_path / "pool")
+    assert {rows[key][0] for key in crowded} == {"admit"}
+    assert sum(row[0] == "admit" for row in rows.values()) <= 150
+    with pytest.raises(UsageError, match="leaves room for 88"):
+        curate.review(tmp_path / "pool", [{"key": f"{i:04d}", "action": "keep"} for i in range(20, 120)])
+
+
+def test_a_label_on_a_row_that_is_not_in_the_sums_leaves_the_caption_sums_alone(tmp_path: Path) -> None:
+    items = [item for item in members(range(160)) if not item[0].startswith("0005") or not item[0].endswith("cls")]
+    write_tar(tmp_path / "s" / "0.tar", items)
+    options = OPTIONS | {"clean": {**OPTIONS["clean"], "min_contrast": 1.0, "min_sharpness": 0.0}}
+    curate.grow(tmp_path / "s", tmp_path / "pool", options=options)
+    counted = Pool.open(tmp_path / "pool").find("0005")["counted"]
+    pairs = Pool.open(tmp_path / "pool").state()["pairs"]
+    curate.review(tmp_path / "pool", [{"key": "0005", "action": "relabel", "label": "east"}])
+    assert Pool.open(tmp_path / "pool").find("0005")["counted"] == counted
+    assert Pool.open(tmp_path / "pool").state()["pairs"] == pairs
+
+
 def test_a_label_where_there_was_none_enters_the_sums(tmp_path: Path) -> None:
     unlabelled = [item for item in members(range(120)) if not item[0].startswith("0005") or item[0].endswith("png")]
     write_tar(tmp_path / "s" / "0.tar", [item for item in unlabelled if not item[0].endswith("txt")])

@@ -169,7 +169,7 @@ def test_who_lost_its_lease_removes_no_old_versions(
     pool = shutil.copytree(near, tmp_path / "pool")
     before = curate.log(pool), set(files(pool / "state"))
     with Writer(pool) as writer:
-        transact = writer._transact
+        transact = writer.commit
 
         def loses_it(*values: Any) -> Pool:
             done = transact(*values)
@@ -179,7 +179,7 @@ def test_who_lost_its_lease_removes_no_old_versions(
         def lost() -> None:
             raise PoolLockedError("lost")
 
-        monkeypatch.setattr(writer, "_transact", loses_it)
+        monkeypatch.setattr(writer, "commit", loses_it)
         opened = Pool.open(pool)
         with pytest.raises(PoolLockedError, match="lost"):
             writer.purge(opened, "row < 0", opened.state() | {"step": 90})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import curate
+from curate.errors import UsageError
 from curate.selection import Constraints
 from curate_kernels.arrays import unit_rows
 from curate_selectors.coverage.cut import GraphCut, likeness
@@ -247,6 +248,14 @@ def test_a_memory_map_is_read_by_tiles_and_chosen_from_as_an_array_is(
         np.load(tmp_path / "x.npy", mmap_mode="r"), method=method, budget=30, constraints=some, **params
     )
     assert few.index.tolist() == (curate.select(x, method=method, budget=30, constraints=some, **params).index.tolist())
+
+
+def test_a_memory_map_with_nan_is_refused(tmp_path: Path) -> None:
+    x = rows(300, 16).astype(np.float16)
+    x[123, 4] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(UsageError, match="row 123"):
+        curate.select(np.load(tmp_path / "x.npy", mmap_mode="r"), method="semdedup", budget=30)
 
 
 # --- herding

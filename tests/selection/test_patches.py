@@ -74,7 +74,7 @@ def toys() -> object:
     import curate.selection.patches
 
     with toy_encoders(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.selection.patches, "load_image_encoder", lambda name: ToyImage())
+        patch.setattr(curate.selection.patches, "load_image_encoder", lambda name, *_: ToyImage())
         yield
 
 

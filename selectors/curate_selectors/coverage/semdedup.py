@@ -86,7 +86,7 @@ def similarity_in_parts(data: Candidates, cluster: I64, far: F32, far_first: boo
     if isinstance(data.x, np.ndarray) and not isinstance(data.x, np.memmap) and data.x.dtype == np.float32:
         return similarity_before(data.x, cluster, far, far_first)
     assert data.x is not None
-    most = max(_PART_BYTES // (4 * data.x.shape[1]), 1)
+    most = max(_PART_BYTES // (4 * max(data.x.shape[1], 1)), 1)
     sizes = np.bincount(cluster) if data.n else np.zeros(0, dtype=np.int64)
     part = np.cumsum(sizes) // most  # of each cluster; none is cut, so a part may hold one cluster's rows more
     sim = np.empty(data.n, dtype=np.float32)

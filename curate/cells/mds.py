@@ -1,0 +1,41 @@
+"""Values in compressed MDS shards, by sample number in the shard."""
+
+from __future__ import annotations
+
+import io
+
+from curate.cells.packed import place_fields, read_mds_columns, read_offsets
+from curate.remote import Place
+
+CODECS = {".zstd": "zstd", ".gz": "gzip", ".br": "brotli", ".bz2": "bz2"}
+_LARGEST = 1 << 31  # bytes of a decompressed shard; MDS writes 64 MB unless told otherwise
+
+
+class MdsCells:
+    """A compressed shard, decompressed into memory."""
+
+    def __init__(self, path: Place) -> None:
+        self._file = io.BytesIO(decompressed(path))
+        self._offsets = read_offsets(self._file, self._file.getbuffer().nbytes)
+        self._columns = read_mds_columns(self._file, self._offsets)
+
+    def read(self, column: str, row: int) -> bytes | None:
+        """Return the bytes of a field of a sample; IndexError or KeyError if there is no such."""
+        if not 0 <= row < len(self._offsets) - 1:
+            raise IndexError(row)
+        at, size = place_fields(self._file, self._offsets[row], self._offsets[row + 1], self._columns)[column]
+        return bytes(self._file.getbuffer()[at : at + size])
+
+
+def decompressed(path: Place) -> bytes:
+    """Return the content of a compressed shard. Raises ValueError if it is too large, or no such."""
+    import pyarrow as pa
+
+    codec = CODECS.get(path.suffix.lower())
+    if codec is None:
+        raise ValueError(f"it is compressed in a way that cannot be read; there are: {', '.join(CODECS)}")
+    with path.open("rb") as file, pa.CompressedInputStream(pa.PythonFile(file, "r"), codec) as stream:
+        data = bytes(stream.read(_LARGEST + 1))
+    if len(data) > _LARGEST:
+        raise ValueError(f"it holds more than {_LARGEST:,} bytes")
+    return data

@@ -1,0 +1,29 @@
+"""What the last bits of a row depend on beside its encoder: libraries, the processor, and threads."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from curate.encoders.runtime import thread_count
+from curate.files import digest
+from curate.processor import flags
+from curate.version import __version__
+
+_LIBRARIES = ("torch", "onnxruntime", "open_clip_torch", "timm", "pillow", "numpy", "simplejpeg")
+
+
+@cache
+def machine() -> str:
+    """Return a digest of what must be equal for equal encoders to give equal bits."""
+    words = sorted(word for word in flags() if word[:1].isalpha())  # without clock rates
+    found = {name: _version(name) for name in _LIBRARIES}
+    return digest([__version__, found, platform.machine(), words, thread_count()])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
