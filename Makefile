@@ -35,8 +35,9 @@ lint: $(STAMP) ## format, lint, types, imports
 
 check: lint test ## everything that must pass before a commit
 
-bench: $(STAMP) ## speed as ratios to named baselines
+bench: $(STAMP) ## speed as ratios to named baselines, then which selector is best (hours; see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.quality
 
 docs: $(STAMP) ## regenerate the generated documents
 	$(BIN)/python -m curate.recipe > docs/recipe.md

@@ -11,12 +11,12 @@ import sys
 
 import typer
 
-from curate.cli import commands, exporting, looking, seeing, verifying
+from curate.cli import benching, commands, exporting, looking, seeing, verifying
 from curate.cli.app import app
 from curate.cli.show import visible
 from curate.errors import CurateError
 
-__all__ = ["app", "commands", "exporting", "looking", "main", "seeing", "verifying"]
+__all__ = ["app", "benching", "commands", "exporting", "looking", "main", "seeing", "verifying"]
 _INTERRUPTED = 5
 _SIGINT = 130
 

@@ -32,8 +32,19 @@ _INK = 8.0  # contrast of the strokes' edges: enlarged 20 times and left soft, e
 
 def photographs() -> list[Pixels]:
     """Return crops of photographs that do not overlap, (96, 96, 3) uint8 RGB each, those that show something."""
-    crops = [crop for name, files in _PHOTOGRAPHS.items() for file in files for crop in _crops(_read(name, file))]
-    return [crop for crop in crops if float(crop.mean(axis=2).std()) >= _MIN_DEVIATION]
+    return named_photographs()[0]
+
+
+def named_photographs() -> tuple[list[Pixels], list[str]]:
+    """Return the crops, and the name of the photograph that each was cut from."""
+    named = [
+        (crop, file.partition(".")[0])
+        for name, files in _PHOTOGRAPHS.items()
+        for file in files
+        for crop in _crops(_read(name, file))
+        if float(crop.mean(axis=2).std()) >= _MIN_DEVIATION
+    ]
+    return [crop for crop, _ in named], [name for _, name in named]
 
 
 def digits() -> tuple[list[Pixels], list[str]]:
