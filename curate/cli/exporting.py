@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.cli.app import app
-from curate.cli.show import AsJson, answer, draw, progress_bar
-from curate.errors import UsageError
+from curate.cli.show import AsJson, Roots, answer, draw, moved, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +20,7 @@ def export(
     manifest: Annotated[str, typer.Argument(help="A manifest's folder.")],
     to: Annotated[str, typer.Option(help="Format: datacomp, webdataset, wds-index, hf, mds, …; docs/exports.md.")],
     out: Annotated[str, typer.Option(help="The file or folder to write.")],
-    root: Annotated[
-        list[str] | None, typer.Option(help="OLD=NEW: where a source's folder lies now. Repeatable.")
-    ] = None,
+    root: Roots = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out images that are gone or have changed.")
     ] = False,
@@ -51,7 +48,7 @@ def export(
             manifest,
             to,
             out,
-            roots=dict(_moved(text) for text in root or []),
+            roots=moved(root),
             skip_missing=skip_missing,
             repeats=repeats,
             rounding=rounding or "",
@@ -61,13 +58,6 @@ def export(
             progress=progress,
         )
     answer(dataclasses.asdict(done), as_json, _exported)
-
-
-def _moved(text: str) -> tuple[str, str]:
-    old, _, new = text.partition("=")
-    if not old or not new:
-        raise UsageError(f"--root {text!r} is not understood; write OLD=NEW")
-    return old, new
 
 
 def _exported(done: dict[str, Any]) -> Iterator[Table]:

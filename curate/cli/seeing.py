@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from curate.cli.app import app
-from curate.cli.show import AsJson, answer, draw
+from curate.cli.show import AsJson, Roots, answer, draw, moved
 from curate.errors import UsageError
 
 
@@ -19,6 +19,7 @@ def report(
     manifest: Annotated[str | None, typer.Option(help="A manifest of this pool, to show what was selected.")] = None,
     since: Annotated[str | None, typer.Option(help="Two versions or tags of the pool: what differs")] = None,
     until: Annotated[str | None, typer.Option(help="from the first to this one.")] = None,
+    root: Roots = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file that shows what was decided or selected, with pictures. It needs no network and no script."""
@@ -26,7 +27,7 @@ def report(
     from curate.report import report_diff, report_manifest, write_report
 
     if (place(path) / "manifest.json").is_file() or path.endswith("manifest.json"):
-        written = report_manifest(path, out)
+        written = report_manifest(path, out, moved=moved(root))
     elif since is not None or until is not None:
         if since is None or until is None:
             raise UsageError("a report of what differs needs --since and --until")

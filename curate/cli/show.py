@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -23,6 +25,22 @@ def short(value: Any) -> str:
     """Return a value as text of at most 400 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 400 else text[:400] + " … (--json shows all)"
+
+
+Roots = Annotated[
+    list[str] | None, typer.Option(help="OLD=NEW: where a source, or a folder above it, lies now. Repeatable.")
+]
+
+
+def moved(roots: list[str] | None) -> dict[str, str]:
+    """Return {old: new} of `--root OLD=NEW` options."""
+    found = {}
+    for text in roots or []:
+        old, _, new = text.partition("=")
+        if not old or not new:
+            raise UsageError(f"--root {text!r} is not understood; write OLD=NEW")
+        found[old] = new
+    return found
 
 
 def spark(counts: list[int]) -> str:

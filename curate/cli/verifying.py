@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.cli.app import app
-from curate.cli.show import AsJson, answer, draw, progress_bar
-from curate.errors import ManifestError, UsageError
+from curate.cli.show import AsJson, Roots, answer, draw, moved, progress_bar
+from curate.errors import ManifestError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @app.command()
 def verify(
     manifest: Annotated[str, typer.Argument(help="The manifest: its folder, or manifest.json.")],
-    root: Annotated[
-        list[str] | None, typer.Option(help="OLD=NEW: where a source, or a folder above it, lies now. Repeatable.")
-    ] = None,
+    root: Roots = None,
     sample: Annotated[int | None, typer.Option(help="Read this many samples only, drawn at random.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Read this share of the samples only, in (0, 1].")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
@@ -30,19 +28,12 @@ def verify(
     """Read every sample of a manifest again and compare its bytes with what was chosen. Exit code 3 if any differ."""
     from curate.verification import verify as run
 
-    roots = dict(_moved(text) for text in root or [])
+    roots = moved(root)
     with progress_bar("verifying") as progress:
         done = run(manifest, roots=roots, sample=sample, fraction=fraction, seed=seed, progress=progress)
     answer(dataclasses.asdict(done) | {"passed": done.passed}, as_json, _verified)
     if not done.passed:
         raise typer.Exit(ManifestError.exit_code)
-
-
-def _moved(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not (old and equals and new):
-        raise UsageError(f"--root {text!r} is not understood; write OLD=NEW")
-    return old, new
 
 
 def _verified(done: dict[str, Any]) -> Iterator[Table]:
