@@ -1,5 +1,7 @@
 """Every subset method passes the conformance suite, and the suite can fail."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,42 @@ class AllPairs:
         return picked(np.argsort((x @ x.T).sum(axis=1), kind="stable")[:count])
 
 
+class MindsTheLayout:
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        check_count(data, count)
+        x = data.x
+        order = np.argsort(x[:, 0], kind="stable")
+        return picked((order if x.flags.c_contiguous else order[::-1])[:count])
+
+
+class TakesWhatItWantsOfTiles:
+    tiled = True
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        check_count(data, count)
+        return picked(np.argsort(data.x[np.arange(data.n)][:, 0], kind="stable")[:count])
+
+
+class ForgetsEarlierBatches:
+    """Chooses the first rows of all, but of batches those of the last."""
+
+    def __init__(self) -> None:
+        self.last = np.zeros(0, dtype=np.int64)
+        self.seen = 0
+
+    def select(self, data: Candidates, count: int, seed: int) -> Selection:
+        return first(data, count)
+
+    def begin(self, count: int | None, seed: int) -> ForgetsEarlierBatches:
+        return self
+
+    def add(self, x: np.ndarray) -> None:
+        self.last, self.seen = np.arange(self.seen, self.seen + len(x)), self.seen + len(x)
+
+    def chosen(self, count: int) -> Selection:
+        return picked(self.last[:count])
+
+
 def picked(index: np.ndarray) -> Selection:
     ones = np.ones(index.size, dtype=np.float32)
     return Selection(index.astype(np.int64), ones, ones, ones)
@@ -137,6 +175,9 @@ def picked(index: np.ndarray) -> Selection:
         ("check_repeatable", ReadsTheGlobalGenerator),
         ("check_threads", CountsThreads),
         ("check_memory", AllPairs),
+        ("check_layout", MindsTheLayout),
+        ("check_tiles", TakesWhatItWantsOfTiles),
+        ("check_batches", ForgetsEarlierBatches),
     ],
 )
 def test_bad_selector_fails(check: str, bad: Make) -> None:
@@ -151,7 +192,7 @@ def test_every_check_has_a_selector_that_fails_it() -> None:
 
 
 def test_unknown_method_is_named_with_those_that_exist() -> None:
-    with pytest.raises(SelectorError, match=r"'magic'; there are: .*infogrowth, infogrowth-reference, .*kcenter"):
+    with pytest.raises(SelectorError, match=r"'magic'; there are: .*infogrowth, infogrowth-labelled, .*kcenter"):
         entry("magic")
 
 
