@@ -88,7 +88,7 @@ def batches(rows: Rows) -> Iterator[list[Prepared]]:
             sample = Sample("synthetic", f"{i:08d}", f"{i}.jpg", 0, 50_000, b"", caption=str(i))
             crop = np.full((1, 1, 3), 0, dtype=np.uint8)
             arrival = Arrival(sample, sha[:32], sha, Source, i + 1)
-            batch.append(Prepared(arrival, width=256, height=256, format="JPEG", pixel_hash=sha[32:], crop=crop,
+            batch.append(Prepared(arrival=arrival, width=256, height=256, format="JPEG", pixel_hash=sha[32:], crop=crop,
                                   phash=sha[:16]))  # fmt: skip
         yield batch
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from curate.errors import RecipeError
 from curate.files import digest
-from curate.recipe_lines import line_of
+from curate.recipe_lines import load_toml
 from curate.select_table import SelectTable, check_select
 
 
@@ -218,17 +217,7 @@ def _bound_keys(table: Any) -> dict[str, Any]:
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read a TOML recipe. Raises RecipeError with the line for anything unknown, mistyped or out of range."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
-    try:
-        return _build(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
-    except RecipeError as error:
-        raise RecipeError(f"recipe {path}{line_of(text, str(error))}: {error}") from error
+    return load_toml(path, "recipe", _build, RecipeError)
 
 
 def recipe_from_dict(tables: dict[str, Any]) -> Recipe:

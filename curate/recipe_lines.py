@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from curate.errors import CurateError
+
+T = TypeVar("T")
 
 _NAMED = re.compile(r"\[([\w-]+)\]|([\w-]+)\.([\w-]+)(?:\[(\d+)\])?(?:\.([\w-]+))?")
 _HEADER = re.compile(r"\s*\[+\s*[\"']?([\w-]+)[\"']?\s*(?:\.\s*[\"']?([\w-]+))?")
+
+
+def load_toml(path: str | Path, what: str, build: Callable[[dict[str, Any]], T], error: type[CurateError]) -> T:
+    """Return what `build` makes of a TOML file; `error` with the file, and the line that its message names."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{what} {path} cannot be read: {problem}") from problem
+    try:
+        return build(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{what} {path} is not TOML: {problem}") from problem
+    except error as problem:
+        raise error(f"{what} {path}{line_of(text, str(problem))}: {problem}") from problem
 
 
 def line_of(text: str, message: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -39,6 +39,18 @@ def said(seed: int) -> str:
 
 def label(seed: int) -> str:
     return CLASSES[seed % 4]
+
+
+def captioned(
+    seeds: Iterable[int], shows: Mapping[int, int], says: Mapping[int, str], labels: Mapping[int, str]
+) -> list[tuple[str, bytes]]:
+    """Return pictures with captions and labels as members of a tar, true but for what is given by seed."""
+    out = []
+    for seed in seeds:
+        true = shows.get(seed, seed)
+        out += [(f"{seed:04d}.png", png(true)), (f"{seed:04d}.txt", says.get(seed, said(true)).encode())]
+        out.append((f"{seed:04d}.cls", labels.get(seed, label(true)).encode()))
+    return out
 
 
 def read_numbers(pixels: np.ndarray) -> str:

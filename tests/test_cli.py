@@ -14,7 +14,9 @@ import pytest
 from pictures import captioned_tar, jpeg, picture, write_folder
 from typer.main import get_command
 
+from curate.cli import commands
 from curate.pool import Writer
+from curate.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 
@@ -192,3 +194,27 @@ def test_sources_are_listed_and_overridden(tmp_path: Path) -> None:
     unknown = curate("grow", tmp_path / "t.csv", "--pool", tmp_path / "pool", "--source", "zip")
     assert unknown.returncode == 2
     assert "no kind of source 'zip'" in unknown.stderr
+
+
+def test_every_option_of_grow_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReachedError(Exception):
+        pass
+
+    def run(*_: object, options: dict[str, dict[str, object]], **__: object) -> None:
+        raise ReachedError(options)
+
+    monkeypatch.setattr("curate.engine.grow.grow", run)
+    columns = {name: f"my {name}" for name in ("path", "label", "caption", "alternatives", "group", "images")}
+    with pytest.raises(ReachedError) as reached:
+        commands.grow(
+            ["x"], pool="p", source="coco", encoder="builtin", text_encoder="st:m", batch_size=7, every=10.0, **columns
+        )
+    (options,) = reached.value.args
+    assert options == {
+        "source": {"kind": "coco", **columns},
+        "encode": {"image": "builtin", "text": "st:m"},
+        "limits": {"batch_size": 7},
+    }
+    assert {key for table in options.values() for key in table} <= {
+        key for table in Recipe().as_dict().values() for key in table
+    }

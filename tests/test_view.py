@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pictures import write_tar
-from planted_world import NumberEncoder, encoders, label, png, said
+from planted_world import NumberEncoder, captioned, encoders, said
 
 import curate
 from curate.errors import PoolLockedError, UsageError
@@ -32,15 +32,13 @@ BIDI = "\u202egnp.exe\u202c' OR 1=1 --"
 
 
 def members() -> list[tuple[str, bytes]]:
-    out = []
-    for seed in range(320):
-        says = said(WRONG.get(seed, seed)) + {5: f" {HOSTILE}", 6: f" {BIDI}"}.get(seed, "")
-        out += [
-            (f"{seed:04d}.png", png(seed)),
-            (f"{seed:04d}.txt", says.encode()),
-            (f"{seed:04d}.cls", label(seed).encode()),
-        ]
-    return [*out, ("broken.jpg", b"no image"), ("broken.txt", said(1).encode())]
+    wrong = {seed: said(other) for seed, other in WRONG.items()}
+    hostile = {5: f"{said(5)} {HOSTILE}", 6: f"{said(6)} {BIDI}"}
+    return [
+        *captioned(range(320), {}, wrong | hostile, {}),
+        ("broken.jpg", b"no image"),
+        ("broken.txt", said(1).encode()),
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,12 +11,13 @@ from curate.benchmark.definition import Task
 from curate.benchmark.features import of_world
 from curate.benchmark.world import World
 from curate.errors import UsageError
+from curate.scoring.learned import Tower, train_towers
 from curate_kernels.arrays import F32, F64, I64
 
 if TYPE_CHECKING:
     import torch
 
-_WIDTH, _DIMS, _DROPOUT, _DECAY = 256, 128, 0.5, 0.1
+_WIDTH, _DIMS = 256, 128
 _LEAST = 16  # pairs
 
 
@@ -50,30 +51,17 @@ def retrieval(sim: F64) -> dict[str, float]:
 def train(image: F32, text: F32, test_image: F32, test_text: F32, task: Task, seed: int) -> tuple[F32, F32]:
     """Return the held-out rows in the common space of two heads trained on the pairs; unit rows."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = [_Head(image.shape[1]), _Head(text.shape[1])]
+        towers = [Tower(x.shape[1], _WIDTH, _DIMS) for x in (image, text)]
         scale = torch.nn.Parameter(torch.tensor(math.log(14.0)))
-        weights = [p for head in heads for p in head.parameters()]
-        groups = [{"params": weights, "weight_decay": _DECAY}, {"params": [scale], "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=task.rate, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.rate, total_steps=task.steps, pct_start=0.1)
         batch = min(task.batch, image.shape[0])
-        target = torch.arange(batch)
-        pairs = (torch.from_numpy(image), torch.from_numpy(text))
-        for rows in _batches(image.shape[0], batch, task.steps, np.random.default_rng([seed, 4])):
-            left, right = (head(x[rows], _DROPOUT) for head, x in zip(heads, pairs, strict=True))
-            logits = left @ right.T * scale.exp()
-            loss = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            scale.data.clamp_(max=math.log(100.0))
+        left, right = torch.from_numpy(image), torch.from_numpy(text)
+        order = _batches(image.shape[0], batch, task.steps, np.random.default_rng([seed, 4]))
+        train_towers(towers, scale, ((left[rows], right[rows]) for rows in order), task.steps, task.rate, fused=True)
     with torch.no_grad():
-        out = [head(torch.from_numpy(x)).numpy() for head, x in zip(heads, (test_image, test_text), strict=True)]
+        out = [tower(torch.from_numpy(x)).numpy() for tower, x in zip(towers, (test_image, test_text), strict=True)]
     return out[0], out[1]
 
 
@@ -85,22 +73,3 @@ def _batches(n: int, batch: int, steps: int, rng: np.random.Generator) -> list[t
     while sum(len(part) for part in order) < steps:
         order.append(rng.permutation(n)[: n // batch * batch].reshape(-1, batch))
     return [torch.from_numpy(rows) for rows in np.concatenate(order)[:steps]]
-
-
-class _Head:
-    """A linear map plus one hidden layer with dropout, into unit rows."""
-
-    def __init__(self, width: int) -> None:
-        import torch
-
-        self._skip = torch.nn.Linear(width, _DIMS)
-        self._first, self._second = torch.nn.Linear(width, _WIDTH), torch.nn.Linear(_WIDTH, _DIMS)
-
-    def parameters(self) -> list[Any]:
-        return [p for layer in (self._skip, self._first, self._second) for p in layer.parameters()]
-
-    def __call__(self, x: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
-        from torch.nn import functional
-
-        hidden = functional.dropout(functional.gelu(self._first(x)), dropout)
-        return functional.normalize(self._skip(x) + self._second(hidden), dim=1)

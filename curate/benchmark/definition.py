@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from curate.errors import RecipeError
 from curate.files import digest
-from curate.recipe_lines import line_of
+from curate.recipe_lines import load_toml
 
 TASKS = ("probe", "network", "contrastive", "masked", "coverage", "detection")
 SETS = ("synthetic", "digits", "photographs", "source")
@@ -175,17 +174,7 @@ def as_json(value: Any) -> Any:
 
 def load_definition(path: str | Path) -> Definition:
     """Read a definition. Raises DefinitionError with the line for anything unknown, mistyped or out of range."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"definition {path} cannot be read: {error}") from error
-    try:
-        return definition_from(tomllib.loads(text), path.stem)
-    except tomllib.TOMLDecodeError as error:
-        raise DefinitionError(f"definition {path} is not TOML: {error}") from error
-    except DefinitionError as error:
-        raise DefinitionError(f"definition {path}{line_of(text, str(error))}: {error}") from error
+    return load_toml(path, "definition", lambda value: definition_from(value, Path(path).stem), DefinitionError)
 
 
 def definition_from(tables: Mapping[str, Any], name: str = "bench") -> Definition:

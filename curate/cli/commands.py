@@ -52,19 +52,12 @@ def grow(
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
     from curate.engine.grow import grow as run
 
-    given: dict[str, dict[str, Any]] = {
-        "source": {
-            "kind": source,
-            "path": path,
-            "label": label,
-            "caption": caption,
-            "alternatives": alternatives,
-            "group": group,
-        },
-        "encode": {"image": encoder, "text": text_encoder},
-        "limits": {"batch_size": batch_size},
-    }
-    options = {t: {k: v for k, v in table.items() if v is not None} for t, table in given.items()}
+    columns = {"path": path, "label": label, "caption": caption, "alternatives": alternatives, "group": group}
+    options = _given(
+        source={"kind": source, "images": images, **columns},
+        encode={"image": encoder, "text": text_encoder},
+        limits={"batch_size": batch_size},
+    )
     if not follow and (metrics_port is not None or every != 10.0):
         raise UsageError("--every and --metrics-port mean something with --follow only")
     if follow:
@@ -82,6 +75,11 @@ def grow(
             progress=progress,
         )
     answer(dataclasses.asdict(done), as_json, _grown)
+
+
+def _given(**tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a recipe's tables with the keys that were given."""
+    return {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
 
 
 def _follow(

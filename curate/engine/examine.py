@@ -40,7 +40,7 @@ class Examined:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all but the crop, as a JSON value."""
-        fields = {name: getattr(self, name) for name in self.__slots__ if name not in ("crop", "quality")}
+        fields = {name: getattr(self, name) for name in Examined.__slots__ if name not in ("crop", "quality")}
         return fields | {"quality": asdict(self.quality) if self.quality else None}
 
     @classmethod

@@ -134,7 +134,7 @@ def _prepared(arrival: Arrival) -> Prepared:
     embedded, problem = arrival.sample.embedded, arrival.sample.problem
     assert embedded is not None
     return Prepared(
-        arrival,
+        arrival=arrival,
         reason=problem,
         detail="its vector, or its caption's, is zero or not finite" if problem == "bad_embedding" else "",
         width=embedded.width,

@@ -109,9 +109,13 @@ def grow(  # noqa: PLR0913
             _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
         finally:
             captioning.close(engine)
-        if engine.state.rows == first and not arrivals.known and not arrivals.barred:
-            logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
+        _warn_of_nothing(engine.state.rows - first, arrivals, paths)
         return _summary(engine, first, arrivals, time.perf_counter() - started)
+
+
+def _warn_of_nothing(new: int, arrivals: Arrivals, paths: Sequence[object]) -> None:
+    if not new and not arrivals.known and not arrivals.barred:
+        logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
 
 
 def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool) -> Recipe:

@@ -7,16 +7,14 @@ import logging
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from curate.cleaning import Quality
 from curate.crops import Crop
 from curate.encoders import ImageEncoder
 from curate.engine.arrivals import Arrival
 from curate.engine.decoders import AVAILABLE, Decoders
 from curate.engine.examine import Examined, Terms, examine, terms
 from curate.recipe import Recipe
-from curate_kernels.arrays import U8
 
 _LOG = logging.getLogger("curate")
 
@@ -26,28 +24,19 @@ _MOST = 8  # processes, unless the recipe asks for more: some 2,000 photographs 
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """An arrival with what its bytes gave (`Examined`). `crop` is None where they gave no image."""
+class Prepared(Examined):
+    """An arrival with what its bytes gave."""
 
-    arrival: Arrival
-    reason: str = ""
-    detail: str = ""
-    width: int = 0
-    height: int = 0
-    format: str = ""
-    pixel_hash: str = ""
-    quality: Quality | None = None
-    crop: U8 | None = None
-    phash: str = ""
+    arrival: Arrival = field(kw_only=True)
 
 
 def prepare(arrival: Arrival, encoder: ImageEncoder, asked: Terms, decoders: Decoders | None) -> Prepared:
     """Decode one arrival, hash its pixels, measure its quality, and cut the encoder's input: in a process or here."""
     if arrival.sample.problem:
-        return Prepared(arrival, arrival.sample.problem)
+        return Prepared(arrival.sample.problem, arrival=arrival)
     data = arrival.sample.data
     found = decoders.examine(data) if decoders else examine(data, asked, encoder.prepare)
-    return Prepared(arrival, **{name: getattr(found, name) for name in Examined.__slots__})
+    return Prepared(**{name: getattr(found, name) for name in Examined.__slots__}, arrival=arrival)
 
 
 def prepared_batches(

@@ -230,7 +230,7 @@ def _row(engine: Engine, row: dict[str, Any], at: int) -> Prepared:
     told = {name: row[name] for name in (*_PLACE, "caption", "label", "group")}
     sample = Sample(**told, data=b"", meta=json.loads(row["meta"]))
     return Prepared(
-        Arrival(sample, row["uid"], row["sha256"], _Place(row["source"]), at + 1),
+        arrival=Arrival(sample, row["uid"], row["sha256"], _Place(row["source"]), at + 1),
         reason=reason,
         width=row["width"],
         height=row["height"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate.engine.decisions import HOLD, Judged, append_history, history_entry
 from curate.engine.gate import SCORE_COLUMNS, Gate
+from curate.engine.prepare import Prepared
 from curate.engine.state import State
 from curate.pool import QUALITY, table_schema
 from curate_kernels.arrays import F16, F32
@@ -30,6 +31,17 @@ def fixed_lists(rows: F16) -> pa.Array:
     import pyarrow as pa
 
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).ravel()), rows.shape[1])
+
+
+def _told(batch: Sequence[Prepared]) -> dict[str, list[Any]]:
+    """Return the columns that are what the source or the measures of quality say."""
+    columns: dict[str, list[Any]] = {}
+    for name in QUALITY:
+        field = name.removeprefix("quality_")
+        columns[name] = [getattr(p.quality, field) if p.quality else None for p in batch]
+    for name in ("source", "key", "path", "offset", "size", "caption", "label", "group"):
+        columns[name] = [getattr(p.arrival.sample, name) for p in batch]
+    return columns
 
 
 def batch_table(state: State, gate: Gate, judged: Judged, extra: Mapping[str, F16] | None = None) -> pa.Table:
@@ -78,14 +90,7 @@ def batch_table(state: State, gate: Gate, judged: Judged, extra: Mapping[str, F1
         "s1_label_arrival": nullable(scores["s1_label"]),
         "image": fixed_lists(judged.image),
     }
-    columns |= {name: nullable(scores[name]) for name in SCORE_COLUMNS}
-    for name in QUALITY:
-        field = name.removeprefix("quality_")
-        columns[name] = [getattr(p.quality, field) if p.quality else None for p in batch]
-    columns |= {
-        n: [getattr(s, n) for s in samples]
-        for n in ("source", "key", "path", "offset", "size", "caption", "label", "group")
-    }
+    columns |= {name: nullable(scores[name]) for name in SCORE_COLUMNS} | _told(batch)
     schema = table_schema(state.image.dim)
     if state.text:
         columns["text"] = fixed_lists(judged.text)

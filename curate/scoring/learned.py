@@ -8,6 +8,7 @@ among the other pairs of its fold, so the bits are held-out ones (`curate.scorin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,67 +67,95 @@ def _fit_and_apply(image: F32, text: F32, rows: I64, out: I64, seed: int) -> tup
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pair = [_Head(x, rows) for x in (image, text)]
+        views = [_Rows(x, rows) for x in (image, text)]
+        towers = [Tower(x.shape[1], _WIDTH, _DIMS) for x in (image, text)]
         scale = torch.nn.Parameter(torch.tensor(math.log(14.0)))
-        _train(pair, scale, rows, seed)
+        batch = min(_BATCH, rows.size // 2)
+        steps = int(np.clip(_EPOCHS * rows.size // batch, *_STEPS))
+        pairs = ((views[0][part], views[1][part]) for part in _portions(rows, batch, steps, seed))
+        train_towers(towers, scale, pairs, steps, _RATE)
     with torch.no_grad():
-        left, right = (head.eval_rows(out) for head in pair)
+        left, right = (_applied(tower, x, out) for tower, x in zip(towers, views, strict=True))
     return left, right, 1.0 / math.exp(float(scale.detach()))
 
 
-class _Head:
-    """A linear map plus one hidden layer with dropout, over centred rows of mean square 1 a coordinate."""
+class Tower:
+    """A linear map plus one hidden layer with dropout, into unit rows of `dims` numbers."""
 
-    def __init__(self, x: F32, rows: I64) -> None:
+    def __init__(self, width: int, hidden: int, dims: int) -> None:
         import torch
 
-        self._x = x
-        sample = x[rows]
-        self._mean = sample.mean(axis=0)
-        self._scale = 1.0 / max(float(sample.std(axis=0).mean()), 1e-12)
-        width = x.shape[1]
-        self.skip = torch.nn.Linear(width, _DIMS)
-        self.first, self.second = torch.nn.Linear(width, _WIDTH), torch.nn.Linear(_WIDTH, _DIMS)
+        self._skip = torch.nn.Linear(width, dims)
+        self._first, self._second = torch.nn.Linear(width, hidden), torch.nn.Linear(hidden, dims)
 
     def parameters(self) -> list[Any]:
-        return [p for layer in (self.skip, self.first, self.second) for p in layer.parameters()]
+        """Return the weights to train."""
+        return [p for layer in (self._skip, self._first, self._second) for p in layer.parameters()]
 
-    def __call__(self, rows: I64, dropout: float = 0.0) -> torch.Tensor:
-        import torch
+    def __call__(self, x: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
+        """Return (b, dims) unit rows of x (b, width) float32."""
         from torch.nn import functional
 
-        x = torch.from_numpy((self._x[rows] - self._mean) * np.float32(self._scale))
-        hidden = functional.dropout(functional.gelu(self.first(x)), dropout)
-        return functional.normalize(self.skip(x) + self.second(hidden), dim=1)
-
-    def eval_rows(self, rows: I64) -> F32:
-        parts = [self(rows[low : low + 8192]).numpy() for low in range(0, rows.size, 8192)]
-        return np.concatenate(parts) if parts else np.zeros((0, _DIMS), dtype=np.float32)
+        hidden = functional.dropout(functional.gelu(self._first(x)), dropout)
+        return functional.normalize(self._skip(x) + self._second(hidden), dim=1)
 
 
-def _train(pair: list[_Head], scale: torch.nn.Parameter, rows: I64, seed: int) -> None:
+def train_towers(
+    towers: Sequence[Tower],
+    scale: torch.nn.Parameter,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    steps: int,
+    rate: float,
+    fused: bool = False,
+) -> None:
+    """Train two towers on batches of pairs by InfoNCE both ways; as many batches as steps.
+
+    scale: logarithm of the inverse temperature, trained too, at most log 100; rate: the highest of one cycle
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
-    weights = [p for head in pair for p in head.parameters()]
+    weights = [p for tower in towers for p in tower.parameters()]
     groups = [{"params": weights, "weight_decay": _DECAY}, {"params": [scale], "weight_decay": 0.0}]
-    batch = min(_BATCH, rows.size // 2)
-    steps = int(np.clip(_EPOCHS * rows.size // batch, *_STEPS))
-    optimiser = torch.optim.AdamW(groups, lr=_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps, pct_start=0.1)
-    rng = np.random.default_rng(seed)
-    target = torch.arange(batch)
-    order = rng.permutation(rows)
-    at = 0
-    for _ in range(steps):
-        if at + batch > order.size:
-            order, at = rng.permutation(rows), 0
-        chosen, at = order[at : at + batch], at + batch
-        left, right = (head(chosen, _DROPOUT) for head in pair)
+    optimiser = torch.optim.AdamW(groups, lr=rate, fused=fused or None)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    for pair in batches:
+        left, right = (tower(x, _DROPOUT) for tower, x in zip(towers, pair, strict=True))
         logits = left @ right.T * scale.exp()
+        target = torch.arange(logits.shape[0])
         loss = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         scale.data.clamp_(max=math.log(100.0))
+
+
+class _Rows:
+    """Rows centred and scaled to mean square 1 a coordinate, as some of them are."""
+
+    def __init__(self, x: F32, rows: I64) -> None:
+        sample = x[rows]
+        self._x, self._mean = x, sample.mean(axis=0)
+        self._scale = np.float32(1.0 / max(float(sample.std(axis=0).mean()), 1e-12))
+
+    def __getitem__(self, rows: I64) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy((self._x[rows] - self._mean) * self._scale)
+
+
+def _portions(rows: I64, batch: int, steps: int, seed: int) -> Iterator[I64]:
+    """Yield so many batches of rows, in passes of a new order each, what is left over dropped."""
+    rng = np.random.default_rng(seed)
+    order, at = rng.permutation(rows), 0
+    for _ in range(steps):
+        if at + batch > order.size:
+            order, at = rng.permutation(rows), 0
+        yield order[at : at + batch]
+        at += batch
+
+
+def _applied(tower: Tower, x: _Rows, rows: I64) -> F32:
+    parts = [tower(x[rows[low : low + 8192]]).numpy() for low in range(0, rows.size, 8192)]
+    return np.concatenate(parts) if parts else np.zeros((0, _DIMS), dtype=np.float32)

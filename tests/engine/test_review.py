@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import write_tar
-from planted_world import NumberEncoder, encoders, label, png, said
+from planted_world import NumberEncoder, captioned, encoders, label, png, said
 
 import curate
 from curate.errors import KeyNotFoundError, UsageError
@@ -28,12 +28,8 @@ COPY = 380  # shows what 0 does
 
 
 def members(seeds: range) -> list[tuple[str, bytes]]:
-    out = []
-    for seed in seeds:
-        shows = 0 if seed == COPY else seed
-        says, is_ = said(MISCAPTIONED.get(seed, shows)), MISLABELLED.get(seed) or label(shows)
-        out += [(f"{seed:04d}.png", png(shows)), (f"{seed:04d}.txt", says.encode()), (f"{seed:04d}.cls", is_.encode())]
-    return out
+    wrong = {seed: said(other) for seed, other in MISCAPTIONED.items()}
+    return captioned(seeds, {COPY: 0}, wrong, MISLABELLED)
 
 
 @pytest.fixture(scope="module", autouse=True)
