@@ -55,9 +55,8 @@ class Crop:
         above, before = (round((size - cut) / 2.0) for size, cut in ((height, rows), (width, columns)))
         if (height, width) == pixels.shape[:2] and (rows, columns) == (self.height, self.width):
             return pixels[above : above + rows, before : before + columns].copy()
-        x = _taps(pixels.shape[1], width, self.interpolation)
-        y = _taps(pixels.shape[0], height, self.interpolation)
-        x, y = _part(x, before, columns), _part(y, above, rows)
+        x = _taps(pixels.shape[1], width, self.interpolation, (before, columns))
+        y = _taps(pixels.shape[0], height, self.interpolation, (above, rows))
         # PIL's rule: y comes first where it shrinks by more than twice as many pixels.
         y_first = 0 < pixels.shape[0] - height > 2 * (pixels.shape[1] - width)
         out = np.empty((rows, columns, 3), dtype=np.uint8)
@@ -82,11 +81,6 @@ class Crop:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _part(taps: Taps, start: int, count: int) -> Taps:
-    first, number, weights = taps
-    return first[start : start + count], number[start : start + count], weights[start : start + count]
-
-
 @functools.lru_cache(maxsize=256)
-def _taps(size: int, out_size: int, interpolation: str) -> Taps:
-    return resize_taps(size, out_size, interpolation)
+def _taps(size: int, out_size: int, interpolation: str, wanted: tuple[int, int]) -> Taps:
+    return resize_taps(size, out_size, interpolation, wanted=wanted)

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.errors import UsageError
+
 if TYPE_CHECKING:
     from curate.remote import Remote
 
@@ -22,6 +24,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a text file that are not empty. Raises UsageError when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def atomic_write(path: Path | Remote, data: bytes) -> None:

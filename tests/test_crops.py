@@ -1,5 +1,7 @@
 """An encoder's input: the pixels that PIL, torchvision and open_clip would give, to the last bit."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import reference
@@ -92,3 +94,20 @@ def test_least_is_what_keeps_an_image_from_being_enlarged() -> None:
 def test_crop_that_makes_no_sense_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"resize is|shorter side"):
         Crop(32, 32, **given)
+
+
+def test_a_thread_of_an_image_takes_no_memory_for_what_is_cut_off() -> None:
+    line = noise(1, 20_000)
+    tracemalloc.start()
+    got = Crop(32, 32, "shortest", scale=32)(line)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got.shape == (32, 32, 3)
+    assert peak < 4 << 20  # a table of all 640,000 pixels takes a hundred times as much
+
+
+def test_taps_of_a_part_are_a_part_of_the_taps() -> None:
+    for size, out in ((70, 20), (9, 31), (12, 12)):
+        whole, part = resize_taps(size, out, "bicubic"), resize_taps(size, out, "bicubic", wanted=(3, 5))
+        for all_of_it, some in zip(whole, part, strict=True):
+            np.testing.assert_array_equal(all_of_it[3:8], some)

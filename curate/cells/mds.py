@@ -15,16 +15,18 @@ class MdsCells:
     """A compressed shard, decompressed into memory."""
 
     def __init__(self, path: Place) -> None:
-        self._file = io.BytesIO(decompressed(path))
-        self._offsets = read_offsets(self._file, self._file.getbuffer().nbytes)
-        self._columns = read_mds_columns(self._file, self._offsets)
+        self._data = decompressed(path)
+        file = io.BytesIO(self._data)
+        self._offsets = read_offsets(file, len(self._data))
+        self._columns = read_mds_columns(file, self._offsets)
 
     def read(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a field of a sample; IndexError or KeyError if there is no such."""
         if not 0 <= row < len(self._offsets) - 1:
             raise IndexError(row)
-        at, size = place_fields(self._file, self._offsets[row], self._offsets[row + 1], self._columns)[column]
-        return bytes(self._file.getbuffer()[at : at + size])
+        file = io.BytesIO(self._data)  # threads read at once, and each needs a position of its own
+        at, size = place_fields(file, self._offsets[row], self._offsets[row + 1], self._columns)[column]
+        return self._data[at : at + size]
 
 
 def decompressed(path: Place) -> bytes:

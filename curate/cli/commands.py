@@ -14,6 +14,7 @@ import typer
 from curate.cli.app import app
 from curate.cli.show import AsJson, answer, draw, progress_bar
 from curate.errors import UsageError
+from curate.files import lines_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -240,18 +241,8 @@ def forget(
     from curate.engine.forget import forget as take_down
 
     with progress_bar("forgetting"):
-        done = take_down(pool, keys=_lines(keys), url_domains=url_domain or (), sha256=_lines(sha256), refill=refill)
+        done = take_down(pool, keys=_listed(keys), url_domains=url_domain or (), sha256=_listed(sha256), refill=refill)
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("forgotten", d)])
-
-
-def _lines(path: Path | None) -> list[str]:
-    """Return the lines of a file that are not empty. Raises UsageError when it cannot be read."""
-    if path is None:
-        return []
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 @app.command()
@@ -279,3 +270,7 @@ def _demonstrated(done: dict[str, Any]) -> Iterator[Table | str]:
         grown, selected = made["grown"], made["selected"]
         yield f"\n{made['name']}: {grown['seen']} seen, {grown['admitted']} admitted, {selected['selected']} selected"
         yield f"  manifest {made['manifest']}\n  report   {made['report']}"
+
+
+def _listed(path: Path | None) -> list[str]:
+    return [] if path is None else lines_of(path)

@@ -11,7 +11,9 @@ from curate.files import digest
 from curate.processor import flags
 from curate.version import __version__
 
-_LIBRARIES = ("torch", "onnxruntime", "open_clip_torch", "timm", "pillow", "numpy", "simplejpeg")
+_LIBRARIES = (
+    "torch", "torchvision", "onnxruntime", "open_clip_torch", "timm", "pillow", "numpy", "simplejpeg", "pydicom",
+)  # fmt: skip
 
 
 @cache

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -42,7 +42,14 @@ class SplitEncoder:
         made = Compute.parse(self._local.compute)
         self._batch = made.batch if made else 1
         self._item = self.prepare(np.zeros((8, 8, 3), np.uint8))
+        self.devices = len(devices)
         self._workers = [_Worker(name, replace(settings, device=device, batch=self._batch)) for device in devices[1:]]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what patch tokens need, which are computed on the first device."""
+        if name in ("patches", "patch_shape") and "_local" in self.__dict__:
+            return getattr(self._local, name)
+        raise AttributeError(name)
 
     @property
     def compute(self) -> str:

@@ -85,8 +85,8 @@ class Decoders:
     def _retry(self, data: bytes) -> Examined:
         with self._alone:
             workers = [self._idle.get() for _ in range(self._count)]
-            workers[0] = self._replace(workers[0])
             try:
+                workers[0] = self._replace(workers[0])
                 return workers[0].ask(data)
             except TimeoutError:
                 words = f"decoding took more than {self._seconds:g} s (limits.decode_seconds)"

@@ -65,10 +65,19 @@ def embed(
         state = State.from_dict(opened.state())
         recipe = recipe_from_dict(state.recipe).replace({"encode": dict(run or {})})
         writer.remove_orphans(state.step)
+        least = _least(state)
         made, opened = _declared(writer, opened, state, name, encoder, recipe.encode)
-        counts = _filled(writer, opened, state, name, made, recipe, progress)
+        counts = _filled(writer, opened, state, name, made, recipe, least, progress)
         version = Pool.open(writer.path).version
     return Embedded(str(pool), version, name, *counts, seconds=round(time.perf_counter() - started, 3))
+
+
+def _least(state: State) -> int:
+    """Return how images are decoded for the pool's own encoder, as they are when the pool grows."""
+    own = recipe_from_dict(state.recipe)
+    if own.encode.decode != "reduced":
+        return 0
+    return terms(own, getattr(image_encoder(own, bound=state.image), "crop", None)).least
 
 
 def _declared(
@@ -86,24 +95,31 @@ def _declared(
     made = load_image_encoder(encoder or (bound.name if bound else ""), settings(table, bound))
     if bound is not None:
         check_bound(bound, made.name, made.fingerprint, pool.path)
-    if name not in pool.columns:
-        pool = writer.add_view(pool, name, made.dim)
-    if bound is None:
-        bound = state.extra[name] = Encoder(made.name, made.fingerprint, made.dim, 0.0, made.compute)
-    elif bound.compute == made.compute:
-        return made, pool
-    note_compute(state, name, bound, made.compute)
-    state.step += 1
-    return made, writer.touch(pool, state.as_dict(), {"what": "encoder", "columns": [name]})
+    elif name in pool.columns and pool.dataset.schema.field(name).type.list_size != made.dim:
+        raise UsageError(
+            f"{name!r} is a column of this pool that no encoder is named for, of another width: take another"
+        )
+    # The state first: a column that it names and the pool lacks is made by the next run.
+    if bound is None or bound.compute != made.compute:
+        bound = bound or state.extra.setdefault(name, Encoder(made.name, made.fingerprint, made.dim, 0.0, made.compute))
+        note_compute(state, name, bound, made.compute)
+        state.step += 1
+        pool = writer.touch(pool, state.as_dict(), {"what": "encoder", "columns": [name]})
+    return made, pool if name in pool.columns else writer.add_view(pool, name, made.dim)
 
 
 def _filled(
-    writer: Writer, pool: Pool, state: State, name: str, made: ImageEncoder, recipe: Recipe, progress: Any
+    writer: Writer,
+    pool: Pool,
+    state: State,
+    name: str,
+    made: ImageEncoder,
+    recipe: Recipe,
+    least: int,
+    progress: Any,
 ) -> tuple[int, int]:
     """Compute and commit what is missing; return how many rows got a vector, and how many images could not be read."""
     cache, own = folder(recipe.encode.cache, writer.path)
-    # Decoded as for the pool's own encoder, as they are when the pool grows.
-    least = terms(recipe, getattr(image_encoder(recipe, bound=state.image), "crop", None)).least
     embedder = Embedder({name: View(made, made.dim, 0)}, cache, own, least)
     todo = pool.dataset.count_rows(filter=f"embedded AND {name} IS NULL")
     done = unread = 0

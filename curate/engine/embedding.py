@@ -118,7 +118,9 @@ class Embedder:
             out |= self._tried(partial(store.find, missing)) or {}
             missing = [key for key in missing if key not in out]
         compute = Compute.parse(view.encoder.compute)
-        step = compute.batch if compute and compute.device == "cpu" else max(len(missing), 1)
+        step = max(len(missing), 1)
+        if compute and compute.device == "cpu":
+            step = compute.batch * getattr(view.encoder, "devices", 1)
         for start in range(0, len(missing), step):
             keys = missing[start : start + step]
             before = view.encoder.compute
@@ -174,13 +176,13 @@ class Embedder:
         if not there:
             return {}
         table = pool.take(there, ["sha256", *self._views])
-        names = table.column("sha256").to_pylist()
+        names, asked = table.column("sha256").to_pylist(), set(keys)
         out: dict[str, dict[str, F16]] = {}
         for name, view in self._views.items():
             rows = vectors(table.column(name), view.width).astype(np.float16)
             valid = table.column(name).is_valid().to_pylist()
             wanted = zip(names, rows, valid, strict=True)
-            out[name] = {key: row for key, row, is_there in wanted if is_there and key in set(keys)}
+            out[name] = {key: row for key, row, is_there in wanted if is_there and key in asked}
         return out
 
     def _number(self, table: Any) -> None:

@@ -13,10 +13,12 @@ from curate.engine.grow import Grown, grow
 from curate.engine.guard import open_sets
 from curate.errors import PoolLockedError, SourceError, UsageError
 from curate.remote import Place, Remote, place
+from curate.sources.records import TABLES
 
 Status = Callable[[dict[str, Any]], None]
 Mark = tuple[int | str, ...]
-_SUFFIXES = (".tar", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".npz", ".npy")
+_ARRAYS = (".npz", ".npy")
+_SUFFIXES = (".tar", ".arrow", *TABLES, *_ARRAYS)
 _LOG = logging.getLogger("curate")
 
 
@@ -41,7 +43,9 @@ class Shards:
             raise SourceError(f"cannot follow {self._folder}: {error.strerror}; give a folder that exists") from error
         files = {path: path for path in sorted(items, key=lambda path: path.name)}
         tars = [path for path in files if path.suffix.lower() == ".tar"]
-        now = {path: mark for path in tars or files if (mark := _mark(path, files))}
+        arrays = {path.with_suffix("") for path in files if path.suffix.lower() in _ARRAYS}
+        own = [path for path in files if path.suffix.lower() in _ARRAYS or path.with_suffix("") not in arrays]
+        now = {path: mark for path in tars or own if (mark := _mark(path, files))}
         same = {path: mark for path, mark in now.items() if self._last.get(path) == mark}
         self._last = now
         return same
@@ -118,9 +122,9 @@ def _round(new: Sequence[Place], pool: str | Place, options: dict[str, Any]) -> 
 
 
 def _mark(path: Place, files: Mapping[Place, Place]) -> Mark:
-    """Return size and stamp of a shard, and of the table beside a tar; nothing while it is empty or just renamed."""
-    beside = files.get(path.with_suffix(".parquet"))
-    parts = [path] if path.suffix.lower() != ".tar" or beside is None else [path, beside]
+    """Return size and stamp of a shard and of the table beside it; nothing while it is empty or just renamed."""
+    suffixes = {".tar": (".parquet",), **dict.fromkeys(_ARRAYS, TABLES)}.get(path.suffix.lower(), ())
+    parts = [path, *(files[item] for suffix in suffixes if (item := path.with_suffix(suffix)) in files)]
     try:
         mark = tuple(part for item in parts for part in _status(item))
     except FileNotFoundError:

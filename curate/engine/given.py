@@ -52,7 +52,14 @@ def settle(
     if state is not None:
         _check(named[0], features, state)
     encode = {"image": precomputed_name(features.name)}
-    if not asked.text and not features.text:
+    if not asked.text and own is not None:
+        encode["text"] = own.text
+        if features.text and own.text and not is_precomputed(own.text):
+            raise PoolMismatchError(
+                f"the pool has its captions encoded by {own.text}, and {giving[0].id} gives vectors of them: leave"
+                " these out, or grow a new pool"
+            )
+    elif not asked.text and not features.text:
         encode["text"] = _UNSAID  # captions without vectors are encoded
     return list(named), {**options, "encode": {**options.get("encode", {}), **encode}}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import UsageError
+from curate.files import lines_of
 from curate.select_table import SelectTable
 from curate.selection.constraints import Constraints, Quota
 
@@ -17,7 +18,7 @@ def settings(table: SelectTable) -> dict[str, Any]:
     Raises UsageError when one cannot be read.
     """
     quotas = tuple(Quota(**given) for given in table.constraint)
-    constraints = Constraints(quotas, _lines(table.keep), _lines(table.drop), table.group, table.group_rule)
+    constraints = Constraints(quotas, _listed(table.keep), _listed(table.drop), table.group, table.group_rule)
     return {
         "method": table.method,
         "budget": table.budget,
@@ -28,14 +29,8 @@ def settings(table: SelectTable) -> dict[str, Any]:
     }
 
 
-def _lines(path: str) -> tuple[str, ...]:
-    if not path:
-        return ()
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _listed(path: str) -> tuple[str, ...]:
+    return tuple(lines_of(Path(path))) if path else ()
 
 
 def quota_tables(least: Sequence[str], most: Sequence[str]) -> list[dict[str, Any]]:

@@ -50,7 +50,9 @@ def open_sources(
     try:
         for given in paths:
             if not isinstance(given, (str, Path, Remote)):
-                found[id(given)] = adapt(given, columns)
+                source = adapt(given, columns)
+                names.check_root(source.id, source.root)
+                found[id(given)] = source
                 continue
             for path in _expand(given):
                 for one, part in sniff(path, columns, wanted):
@@ -80,6 +82,8 @@ def _check_apart(paths: Iterable[Place]) -> None:
 
 def _open(kind: Kind, path: Place, columns: Columns, names: Names) -> Callable[[], Source]:
     """Name one source, its own folder resolved, and return what opens it. A link to a file keeps its name."""
+    if columns.images is not None and kind.name != "coco":
+        raise SourceError(f"{path} is read as {kind.name}: --images is for COCO files only")
     if kind.root is None and path.is_dir():
         folder = path.resolve()
         return partial(kind.open, folder, columns, names.of_folder(folder))
@@ -92,7 +96,7 @@ def _distinct(sources: list[Source]) -> list[Source]:
     """Return the sources. Raises SourceError if two have one id, as objects in memory may."""
     [(name, times)] = Counter(source.id for source in sources).most_common(1) or [("", 0)]
     if times > 1:
-        raise SourceError(f"{times} of the sources have the id {name!r}: give them other names, or one after the other")
+        raise SourceError(f"{times} of the sources have the id {name!r}: give them other names")
     return sources
 
 

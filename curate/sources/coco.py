@@ -127,13 +127,13 @@ class CocoSource:
 
     def _find_images(self, names: list[str]) -> str:
         """Return the folder of the images. Raises SourceError if none of the first of them lies where it may."""
-        if self._columns.images is not None:
-            return str(place(self._columns.images).resolve())
         split, beside = _split(self._path), self._path.parent
         above = [] if coco_root(self._path) == beside else [coco_root(self._path)]
         tried = [
             place(at, *names_) for at in (beside, *above) for names_ in ((), (split,), ("images", split), ("images",))
         ]
+        if self._columns.images is not None:
+            tried = [place(self._columns.images).resolve()]
         for folder in tried:
             inside = (locate(str(folder), name) for name in names[:_TRIED])
             if any(not is_outside(name) and place(folder, name).is_file() for name in inside):

@@ -145,7 +145,13 @@ def find_arrays(look: Look) -> list[Place] | str:
     arrays = look.ending(*_ARRAYS)
     if not arrays:
         return "holds no .npy or .npz" if look.is_folder else "does not end in .npy or .npz"
-    return "holds images" if look.is_folder and look.has_image else arrays
+    if look.is_folder and look.has_image:
+        return "holds images"
+    stems = {array.with_suffix("").name for array in arrays}
+    if look.is_folder:
+        apart = [table for table in look.ending(*TABLES) if table.with_suffix("").name not in stems]
+        look.warn_unread(apart, "a table must have the name of its array")
+    return arrays
 
 
 def open_arrays(path: Place, columns: Columns, name: str) -> EmbeddingFiles:

@@ -226,6 +226,15 @@ class Names:
         self._saved = saved
         self._given: set[str] = set()
 
+    def check_root(self, name: str, root: str) -> None:
+        """Raise SourceError where an object has the id of another source of the pool, which lies elsewhere still."""
+        known = self._saved.get(name, "")
+        if known and known != root and _exists(known, ""):
+            raise SourceError(
+                f"the pool knows another source {name!r}, at {known}: give this data set a name of its own"
+                " (dataset.info.dataset_name)"
+            )
+
     def of_folder(self, folder: Place) -> str:
         """Return the id of an image folder, given its resolved path."""
         return self._choose(folder, 1, str(folder), "")

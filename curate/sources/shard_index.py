@@ -57,7 +57,8 @@ def _mds_shards(index: Any, folder: Place) -> list[Shard]:
     for info in _listed(index, "shards"):
         if (info.get("format"), info.get("version")) != ("mds", 2):
             raise ValueError(f"a shard is of format {info.get('format')!r}, version {info.get('version')!r}: not MDS 2")
-        path = _inside(folder, (info.get("raw_data") or {}).get("basename"))
+        raw = info.get("raw_data")
+        path = _inside(folder, raw.get("basename") if isinstance(raw, dict) else None)
         packed = info.get("zip_data")
         is_packed = bool(packed) and not is_there(place(folder, path))
         if is_packed:

@@ -17,7 +17,12 @@ SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
 
 def resize_taps(
-    size: int, out_size: int, filter_name: str, low: float = 0.0, high: float | None = None
+    size: int,
+    out_size: int,
+    filter_name: str,
+    low: float = 0.0,
+    high: float | None = None,
+    wanted: tuple[int, int] | None = None,
 ) -> tuple[I64, I64, I32]:
     """Return first pixel, number of pixels and weights for each of `out_size` pixels that shrink or enlarge a line.
 
@@ -26,19 +31,22 @@ def resize_taps(
     `bicubic`, Keys's with a = -1/2.
 
     size: length of the line, ≥ 1; low, high: the part of it that is resized, in pixels, all where none is given; the
-    filter reaches beyond. first, count: (out_size,) int64; weights: (out_size, k) int32, 0 behind
+    filter reaches beyond. wanted: the first of the out_size pixels that are asked for, and how many, m; all by default
+    first, count: (m,) int64; weights: (m, k) int32, 0 behind
     """
+    start, number = wanted or (0, out_size)
+    at = np.arange(start, start + number)
     high = float(size) if high is None else high
     if (low, high) == (0.0, out_size):  # all weight is on the pixel itself, and the zeros beside it would be multiplied
         return (
-            np.arange(out_size),
-            np.ones(out_size, dtype=np.int64),
-            np.full((out_size, 1), _PRECISION, dtype=np.int32),
+            at,
+            np.ones(number, dtype=np.int64),
+            np.full((number, 1), _PRECISION, dtype=np.int32),
         )
     scale = (high - low) / out_size
     stretch = max(scale, 1.0)
     reach = SUPPORT[filter_name] * stretch
-    centre = low + (np.arange(out_size) + 0.5) * scale
+    centre = low + (at + 0.5) * scale
     first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
     count = np.minimum((centre + reach + 0.5).astype(np.int64), size) - first
     tap = np.arange(math.ceil(reach) * 2 + 1)

@@ -226,6 +226,17 @@ def test_other_objects_are_refused_with_advice() -> None:
         open_sources([datasets.Dataset.from_dict({"n": [1]})])
 
 
+def test_a_second_data_set_of_the_same_name_does_not_take_the_place_of_the_first(tmp_path: Path) -> None:
+    features()
+    for name in "AB":
+        dataset([0, 1]).save_to_disk(str(tmp_path / name))
+    first = open_sources([datasets.load_from_disk(str(tmp_path / "A"))])[0]
+    again = open_sources([datasets.load_from_disk(str(tmp_path / "A"))], saved={first.id: first.root})
+    assert again[0].root == first.root
+    with pytest.raises(SourceError, match="the pool knows another source 'dataset/all'"):
+        open_sources([datasets.load_from_disk(str(tmp_path / "B"))], saved={first.id: first.root})
+
+
 def test_a_data_set_is_grown_selected_and_read_again(tmp_path: Path) -> None:
     images = [{"bytes": jpeg(picture(seed)[0]), "path": None} for seed in range(12)]
     given = datasets.Dataset.from_dict(
