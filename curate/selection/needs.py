@@ -43,11 +43,15 @@ def needs_of(method: str, params: dict[str, Any]) -> tuple[str, ...]:
 
 
 def fill(
-    method: str, needs: Sequence[str], at_hand: Callable[[str], bool], compute: Callable[[str], None]
+    method: str,
+    needs: Sequence[str],
+    at_hand: Callable[[str], bool],
+    compute: Callable[[str], None],
+    welcome: bool = False,
 ) -> tuple[set[str], set[str]]:
     """Return the words of `needs` that the method can read, one of each need: those at hand first, else computed.
 
-    The second set is of those that it can do without: of `a?` those at hand, and scores that could be computed.
+    The second set is of those that it can do without: of `a?` those at hand; welcome: and scores that can be computed.
 
     Of `a else b` b is looked at only where a can be neither read nor computed.
 
@@ -56,13 +60,12 @@ def fill(
 
     Raises UsageError, naming the need and what to give, where nothing meets it.
     """
-    able = {need[:-1] for need in needs if need.endswith("?") and _had(need[:-1], at_hand, compute)}
+    wanted = [need[:-1] for need in needs if need.endswith("?")]
+    able = {word for word in wanted if at_hand(word) or (welcome and _computed(word, compute))}
     return {_met(method, need, at_hand, compute) for need in needs if not need.endswith("?")}, able
 
 
-def _had(word: str, at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> bool:
-    if at_hand(word):
-        return True
+def _computed(word: str, compute: Callable[[str], None]) -> bool:
     if not word.startswith(_SCORE):
         return False
     try:
