@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.errors import RemoteDeniedError, RemoteError, RemoteShortError, UsageError
+from curate.errors import UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
 from curate.remote import is_url
-from curate.stored import read_stored
+from curate.stored import Unread, stored_bytes
 from curate_kernels.arrays import I64
 
 Progress = Callable[[int, int], None]
@@ -191,24 +191,11 @@ class _Look:
 
     def _one(self, row: dict[str, Any]) -> tuple[str, str]:
         """Return what became of a sample, `ok`, `missing`, `changed` or `unreadable`, and in words what is wrong."""
-        try:
-            data = self._bytes(row)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            return "missing", error.strerror or str(error)
-        except RemoteShortError:
-            return "changed", "the file ends before its last byte"
-        except RemoteError as error:
-            if not isinstance(error, RemoteDeniedError):
-                raise
-            return "unreadable", str(error)
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
-            return "unreadable", getattr(error, "strerror", None) or str(error) or "it is too large"
+        data = stored_bytes(row, self._roots)
+        if isinstance(data, Unread):
+            return data
         if hashlib.sha256(data).hexdigest() == row["sha256"]:
             return "ok", ""
         short = len(data) < (row["size"] or 0)
         return "changed", "the file ends before its last byte" if short else "its bytes have another SHA-256"
 
-    def _bytes(self, row: dict[str, Any]) -> bytes:
-        if min(row["offset"] or 0, row["size"] or 0) < 0:
-            raise ValueError("its offset or size is below 0")
-        return read_stored(row, self._roots)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.cells import split_cell
-from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError
 from curate.remote import Remote, place
 from curate.samples import content_hash
-from curate.stored import read_stored
+from curate.stored import Unread, stored_bytes
 
 _ARCHIVES = (".tar", ".parquet", ".lance")
 _THREADS, _AHEAD = 8, 16
@@ -35,16 +34,9 @@ def fetch(row: Row, roots: Mapping[str, str]) -> bytes:
     Raises Refused: `missing`, `unreadable`, or `changed` where the bytes have another SHA-256. An outage of a store
     says nothing of an image: it ends the export (RemoteError).
     """
-    try:
-        data = read_stored(row, roots)
-    except (RemoteMissingError, FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise Refused("missing", _words(error)) from error
-    except RemoteDeniedError as error:
-        raise Refused("unreadable", _words(error)) from error
-    except RemoteError:
-        raise
-    except OSError as error:
-        raise Refused("unreadable", _words(error)) from error
+    data = stored_bytes(row, roots)
+    if isinstance(data, Unread):
+        raise Refused(*data)
     if row["sha256"] and content_hash(data) != row["sha256"]:
         raise Refused("changed", f"{len(data)} bytes, not those that were selected")
     return data
