@@ -198,4 +198,3 @@ class _Look:
             return "ok", ""
         short = len(data) < (row["size"] or 0)
         return "changed", "the file ends before its last byte" if short else "its bytes have another SHA-256"
-
