@@ -13,11 +13,12 @@ import posixpath
 import re
 from collections.abc import Iterator
 from functools import cache, total_ordering
+from inspect import signature
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
-from curate.errors import RemoteError, RemoteMissingError, RemoteShortError, UsageError
+from curate.errors import RemoteError, RemoteMissingError, RemoteShortError, UnknownSchemeError, UsageError
 from curate.patience import patiently, without_secrets
 from curate.ranges import RangeFile
 
@@ -300,9 +301,13 @@ def _filesystem(scheme: str, encoded: bool, server: str | None) -> Any:
     try:
         import fsspec
 
-        files = fsspec.filesystem(scheme, use_listings_cache=False, **options)
-    except (ImportError, ValueError) as error:
+        kind = fsspec.get_filesystem_class(scheme)
+        signature(kind.__init__).bind(None, **options)  # ftp for one asks for more than a URL's scheme
+        files = kind(use_listings_cache=False, **options)
+    except ImportError as error:
         raise UsageError(f"{scheme}:// cannot be read here ({error}): {install}") from error
+    except (ValueError, TypeError) as error:
+        raise UnknownSchemeError(f"{scheme}:// cannot be read: {error}") from error
     if extra == "s3":
         files.retries = 1
     return files

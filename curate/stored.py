@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from curate.cells import read_cell, split_cell
-from curate.errors import DecodeError, RemoteDeniedError, RemoteError, RemoteShortError
+from curate.errors import (
+    DecodeError,
+    RemoteDeniedError,
+    RemoteError,
+    RemoteShortError,
+    UnknownSchemeError,
+    UsageError,
+)
 from curate.images import Pixels, decode
 from curate.remote import Remote, place
 from curate.samples import content_hash
@@ -48,7 +55,8 @@ class Unread(NamedTuple):
 def stored_bytes(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes | Unread:
     """Return what `read_stored` gives, or why there is nothing; the bytes may be others than those that were decided.
 
-    An outage of a store says nothing of an image: it raises RemoteError.
+    An outage of a store says nothing of an image, and a library that is missing neither: they raise RemoteError and
+    UsageError.
     """
     try:
         return read_stored(row, roots)
@@ -57,7 +65,8 @@ def stored_bytes(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes | Un
     except (RemoteShortError, OverflowError, MemoryError) as error:  # what a size that lies leads to
         return Unread("changed", str(error) or "it ends before its last byte")
     except (OSError, ValueError) as error:
-        if isinstance(error, RemoteError) and not isinstance(error, RemoteDeniedError):
+        says_nothing = isinstance(error, (RemoteError, UsageError))
+        if says_nothing and not isinstance(error, (RemoteDeniedError, UnknownSchemeError)):
             raise
         return Unread("unreadable", getattr(error, "strerror", None) or str(error))
 

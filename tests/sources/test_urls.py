@@ -10,10 +10,10 @@ from pictures import write_folder
 from stores import Web, upload, web_server
 
 from curate import download, patience
-from curate.errors import SourceError
+from curate.errors import SourceError, UsageError
 from curate.samples import Sample, Source
 from curate.sources import Columns, open_sources
-from curate.stored import read_stored
+from curate.stored import read_stored, stored_bytes
 
 NO_COLUMNS = Columns()
 
@@ -60,6 +60,18 @@ def test_urls_are_read_and_failures_counted(name: str, web: Web, tmp_path: Path)
     assert "nothing at this address" in str(samples[2].meta["download_error"])
     for start in range(9):
         assert list(source.rows(start)) == samples[start:]
+
+
+def test_a_url_of_an_unknown_kind_costs_its_row_only(web: Web, tmp_path: Path) -> None:
+    strange = ["xyz://host/a.jpg", "ftp://host/b.jpg", *(f"abcd://host/{i}.jpg" for i in range(70))]
+    source = table(tmp_path, [*strange[:2], f"{web.url}/a.jpg", *strange[2:]])
+    found = {sample.key: (sample.data, sample.problem) for sample in source.rows()}
+    assert found[f"{web.url}/a.jpg"] == (b"aaa", "")
+    assert [found[url] for url in strange] == [(b"", "unreadable_file")] * 72
+    with pytest.raises(UsageError, match=r"xyz:// cannot be read: .*xyz"):
+        open_sources(["xyz://host/t.parquet"])
+    row = {"source": source.id, "path": strange[0], "offset": 0, "size": 3, "sha256": ""}
+    assert stored_bytes(row, {source.id: source.root})[0] == "unreadable"
 
 
 def test_bytes_of_a_url_are_found_again(web: Web, tmp_path: Path) -> None:
