@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +16,7 @@ import polars as pl
 
 from curate.errors import UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
+from curate.ranges import in_order
 from curate.remote import is_url
 from curate.stored import Unread, stored_bytes
 from curate_kernels.arrays import I64
@@ -176,16 +176,11 @@ class _Look:
         """Yield (row, kind, problem) of every row in order, some at a time."""
         rows = chain.from_iterable(plan.iter_rows(named=True) for plan in plans)
         size, threads = (1, _FAR) if self._far else (_BLOCK, os.cpu_count() or 1)
-        waiting: deque[Future[list[tuple[dict[str, Any], str, str]]]] = deque()
         # Not the threads of `curate.ranges`: a table in a store is itself read ahead by those.
         pool = ThreadPoolExecutor(threads, "curate-verify")
         try:
-            for block in iter(lambda: list(islice(rows, size)), []):
-                waiting.append(pool.submit(lambda block=block: [(row, *self._one(row)) for row in block]))  # type: ignore[misc]
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            blocks = iter(lambda: list(islice(rows, size)), [])
+            yield from in_order(pool, lambda block: [(row, *self._one(row)) for row in block], blocks, threads)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

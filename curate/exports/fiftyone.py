@@ -30,11 +30,8 @@ class FiftyOne:
 
     @cached_property
     def _classes(self) -> dict[str, int]:
-        found: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            found.update(frame["label"].drop_nulls().unique())
         unlabelled = ["crop"] if self._task.subset.is_cropped else []  # a box must be of some class
-        return {name: i for i, name in enumerate(dict.fromkeys([*sorted(found), *unlabelled]))}
+        return {name: i for i, name in enumerate(dict.fromkeys([*self._task.subset.labels, *unlabelled]))}
 
     def shard(self, shard: Shard) -> list[Any]:
         """Write some images, and return [id, file, target] of each row; an image's crops share its uid as id."""

@@ -27,10 +27,7 @@ class _Labelled:
 
     @cached_property
     def _folders(self) -> dict[str, str]:
-        labels: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            labels.update(frame["label"].drop_nulls().unique())
-        return folders(labels)
+        return folders(self._task.subset.labels)
 
     def __call__(self, row: Any, name: str) -> str:
         return name if row["label"] is None else f"{self._folders[row['label']]}/{name}"

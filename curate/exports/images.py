@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from curate.cells import split_cell
+from curate.ranges import in_order
 from curate.remote import Remote, place
 from curate.samples import content_hash
 from curate.stored import Unread, stored_bytes
@@ -73,18 +73,8 @@ def _words(error: BaseException) -> str:
 
 def fetch_all(rows: Iterable[Row], roots: Mapping[str, str]) -> Iterator[bytes | Refused]:
     """Yield what `fetch` gives or raises for each row, in order; 16 are read ahead by 8 threads."""
-    waiting: deque[Future[bytes | Refused]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for row in rows:
-                waiting.append(pool.submit(_attempt, row, roots))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from in_order(pool, lambda row: _attempt(row, roots), rows, _AHEAD)
 
 
 def _attempt(row: Row, roots: Mapping[str, str]) -> bytes | Refused:

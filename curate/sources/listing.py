@@ -70,7 +70,7 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
     for folder, inside in folders.items():
         if len(inside) > _MOST_LOOKED_UP:
             there = _listing(folder)
-            pairs: Iterable[Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
+            pairs: Iterable[Entry | Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
         else:
             pairs = ahead(lambda name: stat_entry(place(root, name), name), inside)
         for name, status in zip(inside, pairs, strict=True):
