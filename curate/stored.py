@@ -7,14 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from curate.cells import read_cell, split_cell
-from curate.errors import (
-    DecodeError,
-    RemoteDeniedError,
-    RemoteError,
-    RemoteShortError,
-    UnknownSchemeError,
-    UsageError,
-)
+from curate.errors import DecodeError, RemoteError, RemoteShortError, UnknownSchemeError, UsageError
 from curate.images import Pixels, decode
 from curate.remote import Remote, place
 from curate.samples import content_hash
@@ -55,8 +48,8 @@ class Unread(NamedTuple):
 def stored_bytes(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes | Unread:
     """Return what `read_stored` gives, or why there is nothing; the bytes may be others than those that were decided.
 
-    An outage of a store says nothing of an image, and a library that is missing neither: they raise RemoteError and
-    UsageError.
+    A store that does not answer or denies access says nothing of an image, and a library that is missing neither: they
+    raise RemoteError and UsageError.
     """
     try:
         return read_stored(row, roots)
@@ -64,10 +57,11 @@ def stored_bytes(row: Mapping[str, Any], roots: Mapping[str, str]) -> bytes | Un
         return Unread("missing", error.strerror or str(error))
     except (RemoteShortError, OverflowError, MemoryError) as error:  # what a size that lies leads to
         return Unread("changed", str(error) or "it ends before its last byte")
+    except UnknownSchemeError as error:
+        return Unread("unreadable", str(error))
+    except (RemoteError, UsageError):
+        raise
     except (OSError, ValueError) as error:
-        says_nothing = isinstance(error, (RemoteError, UsageError))
-        if says_nothing and not isinstance(error, (RemoteDeniedError, UnknownSchemeError)):
-            raise
         return Unread("unreadable", getattr(error, "strerror", None) or str(error))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.errors import UsageError
+from curate.errors import RemoteDeniedError, UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
 from curate.ranges import in_order
 from curate.remote import is_url
@@ -186,7 +186,10 @@ class _Look:
 
     def _one(self, row: dict[str, Any]) -> tuple[str, str]:
         """Return what became of a sample, `ok`, `missing`, `changed` or `unreadable`, and in words what is wrong."""
-        data = stored_bytes(row, self._roots)
+        try:
+            data = stored_bytes(row, self._roots)
+        except RemoteDeniedError as error:
+            return "unreadable", str(error)
         if isinstance(data, Unread):
             return data
         if hashlib.sha256(data).hexdigest() == row["sha256"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import subprocess
@@ -194,7 +195,7 @@ def test_what_is_missing_is_named(stored: str) -> None:
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
     filesystem.filesystem.cache_clear()
     with pytest.raises(UsageError, match=r"pip install 'curate-engine\[s3\]'"):
         open_sources(["s3://bucket/a.tar"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.cells import split_cell
+from curate.errors import RemoteDeniedError
 from curate.ranges import in_order
 from curate.remote import Remote, place
 from curate.samples import content_hash
@@ -34,7 +35,10 @@ def fetch(row: Row, roots: Mapping[str, str]) -> bytes:
     Raises Refused: `missing`, `unreadable`, or `changed` where the bytes have another SHA-256. An outage of a store
     says nothing of an image: it ends the export (RemoteError).
     """
-    data = stored_bytes(row, roots)
+    try:
+        data = stored_bytes(row, roots)
+    except RemoteDeniedError as error:
+        raise Refused("unreadable", str(error)) from error
     if isinstance(data, Unread):
         raise Refused(*data)
     if row["sha256"] and content_hash(data) != row["sha256"]:
