@@ -42,8 +42,12 @@ def needs_of(method: str, params: dict[str, Any]) -> tuple[str, ...]:
     return tuple(need for need in needs if need != _SCORE)  # a parameter may name none
 
 
-def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> set[str]:
+def fill(
+    method: str, needs: Sequence[str], at_hand: Callable[[str], bool], compute: Callable[[str], None]
+) -> tuple[set[str], set[str]]:
     """Return the words of `needs` that the method can read, one of each need: those at hand first, else computed.
+
+    The second set is of those that it can do without: of `a?` those at hand, and scores that could be computed.
 
     Of `a else b` b is looked at only where a can be neither read nor computed.
 
@@ -52,10 +56,20 @@ def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], comp
 
     Raises UsageError, naming the need and what to give, where nothing meets it.
     """
-    for need in needs:
-        if need.endswith("?"):
-            at_hand(need[:-1])  # read if it is there
-    return {_met(method, need, at_hand, compute) for need in needs if not need.endswith("?")}
+    able = {need[:-1] for need in needs if need.endswith("?") and _had(need[:-1], at_hand, compute)}
+    return {_met(method, need, at_hand, compute) for need in needs if not need.endswith("?")}, able
+
+
+def _had(word: str, at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> bool:
+    if at_hand(word):
+        return True
+    if not word.startswith(_SCORE):
+        return False
+    try:
+        compute(word)
+    except UsageError:  # there is nothing to compute it from
+        return False
+    return True
 
 
 def _met(method: str, need: str, at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> str:
