@@ -19,6 +19,8 @@ from curate.files import lines_of
 if TYPE_CHECKING:
     from rich.table import Table
 
+On = Annotated[str, typer.Option(help="Where it runs: `ray`, or `ray://HOST:PORT`; else in this process.")]
+
 
 @app.command()
 def grow(
@@ -121,6 +123,7 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     cache: Annotated[str, typer.Option(help="Folder of embeddings by content that other pools share.")] = "",
+    on: On = "",
     as_json: AsJson = False,
 ) -> None:
     """Embed a pool's images by one more encoder, and keep the rows as a column. Run it again to resume."""
@@ -128,7 +131,7 @@ def embed(
 
     with progress_bar("embedding") as progress:
         settings = {"device": device, "precision": precision, "cache": cache}
-        done = run(pool, name, encoder, run=settings, progress=progress)
+        done = run(pool, name, encoder, run=settings, on=on, progress=progress)
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("embedded", d)])
 
 
