@@ -148,6 +148,7 @@ def score(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the score, KEY=VALUE. May be repeated.")
     ] = None,
+    on: On = "",
     as_json: AsJson = False,
 ) -> None:
     """Compute scores of every row of a pool, admitted or refused, and keep them as columns."""
@@ -156,7 +157,7 @@ def score(
     params = dict(_setting(text) for text in settings or [])
     if column is not None:
         params["column"] = column
-    done = score_pool(pool, name or ["vinfo"], target=target, params=params)
+    done = score_pool(pool, name or ["vinfo"], target=target, params=params, on=on)
     answer(dataclasses.asdict(done), as_json, _scored)
 
 

@@ -94,7 +94,7 @@ def has_gpus(ray: Any) -> bool:
 def _packed(values: Values) -> dict[str, Any]:
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(value) for name, value in values.items() if isinstance(value, np.ndarray)}
+    arrays = {name: np.asarray(value, order="C") for name, value in values.items() if isinstance(value, np.ndarray)}
     told = {name: value for name, value in values.items() if name not in arrays}
     return {"told": json.dumps(told), "data": bytes(save(arrays))}
 

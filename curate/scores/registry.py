@@ -45,6 +45,11 @@ def list_scores() -> list[dict[str, Any]]:
     ]
 
 
+def score_kind(name: str) -> Any:
+    """Return the class of a score."""
+    return _kind(score_entry(name))
+
+
 def _kind(entry: Entry) -> Any:
     module, _, cls = entry.target.partition(":")
     return getattr(importlib.import_module(module), cls)
@@ -52,7 +57,7 @@ def _kind(entry: Entry) -> Any:
 
 def parameters(name: str) -> tuple[str, ...]:
     """Return the names of a score's parameters."""
-    return tuple(f.name for f in fields(_kind(score_entry(name))))
+    return tuple(f.name for f in fields(score_kind(name)))
 
 
 def make_score(name: str, **params: Any) -> Score:
@@ -60,7 +65,7 @@ def make_score(name: str, **params: Any) -> Score:
 
     Raises UsageError for an unknown score or parameter, for one that is needed and missing, or of another type.
     """
-    kind = _kind(score_entry(name))
+    kind = score_kind(name)
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(params) - set(known))
     if unknown:
