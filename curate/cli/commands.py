@@ -213,6 +213,7 @@ def select(
     group_rule: Annotated[
         str | None, typer.Option(help="`whole`: never split a group; `at-most:3`: none counts oftener.")
     ] = None,
+    on: On = "",
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""
@@ -228,7 +229,7 @@ def select(
     other = method not in (None, base.select.method)  # a recipe's parameters are those of its own method
     given["params"] = ({} if other else base.select.params) | dict(_setting(text, lists=True) for text in params or [])
     chosen = base.replace({"select": {key: value for key, value in given.items() if value is not None}})
-    done = select_from_pool(pool, out, candidates=source, **settings(chosen.select))
+    done = select_from_pool(pool, out, candidates=source, on=on, **settings(chosen.select))
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])
 
 

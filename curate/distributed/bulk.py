@@ -146,7 +146,8 @@ def _rows(block: pa.Table, made: Any) -> dict[str, Any]:
 def _owned(group: dict[str, Any], made: Any) -> pa.Table:
     import pyarrow as pa
 
-    return _table([_packed(_made(made)(group))]).append_column("owner", pa.array(group["owner"][:1]))
+    owner = pa.array(group["owner"][:1])
+    return _table([_packed(_made(made)(group))]).append_column("owner", owner)
 
 
 def _table(packed: Sequence[dict[str, Any]]) -> pa.Table:

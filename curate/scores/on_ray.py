@@ -19,7 +19,7 @@ from curate.pool.fill import fragments, operation, replaced
 from curate.pool.part import part_of
 from curate.remote import Place
 from curate.scores.pools import column_name, pool_rows, unit, with_stored
-from curate.scores.registry import Score, score_kind
+from curate.scores.registry import Score, in_parts
 from curate.scores.rows import Rows
 from curate.scores.summed import Extra, InParts, Over, PartFunction, joined
 from curate.scores.table import SCORES
@@ -55,9 +55,8 @@ def score_parts(
 
 def _can(name: str) -> None:
     """Raise UsageError where a score cannot be had in parts."""
-    kinds = {other: score_kind(other) for other in SCORES}
-    able = [other for other, kind in kinds.items() if hasattr(kind, "by_row") or hasattr(kind, "in_parts")]
-    if name not in able:
+    if not in_parts(name):
+        able = [other for other in SCORES if in_parts(other)]
         raise UsageError(f"{name!r} is not computed on a cluster, as its model is no sum; these are: {', '.join(able)}")
 
 
@@ -86,6 +85,7 @@ class Reading:
     rooted: bool | None = None
 
     def part(self, fragment: int) -> tuple[Pool, Rows]:
+        """Return a fragment as a pool, and its rows."""
         pool = part_of(Pool.open(self.pool, self.version), fragment)
         return pool, replace(pool_rows(pool, set(self.needs), self.target, self.view), rooted=self.rooted)
 
