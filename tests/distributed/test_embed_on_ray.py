@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from killing import a_worker_killed
 from pictures import jpeg, picture, write_folder
 
 import curate
@@ -71,6 +73,13 @@ def test_a_run_that_dies_between_commits_goes_on_where_it_was(
             curate.embed(pool, "more", "builtin", on="ray")
     assert 0 < Pool.open(pool).dataset.count_rows(filter="more IS NOT NULL") < _IMAGES - 1
     curate.embed(pool, "more", on="ray")
+    assert np.array_equal(Pool.open(pool).embeddings("more"), expected)
+
+
+def test_a_worker_that_is_killed_changes_nothing(cluster: Any, pool: Path, expected: np.ndarray) -> None:
+    with a_worker_killed(cluster):
+        done = curate.embed(pool, "more", "builtin", on="ray")
+    assert (done.embedded, done.unread) == (_IMAGES - 1, 1)
     assert np.array_equal(Pool.open(pool).embeddings("more"), expected)
 
 
