@@ -15,6 +15,7 @@ from curate.benchmark.definition import CALIBRATED, EVERYTHING, Chooser, Gate
 from curate.benchmark.world import World
 from curate.errors import CurateError, UsageError
 from curate.files import atomic_write, digest
+from curate.version import __version__
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.errors import SelectorError
 
@@ -35,7 +36,7 @@ class Chosen:
 
 
 class Scores:
-    """Scores of a world, each computed once and kept on disk with its time."""
+    """Scores of a world, each computed once by a version of this program and kept on disk with its time."""
 
     def __init__(self, world: World, seed: int, folder: Path) -> None:
         self._world, self._seed, self._folder = world, seed, folder
@@ -44,7 +45,7 @@ class Scores:
     def of(self, name: str) -> tuple[Columns, float]:
         """Return a score's columns, and the seconds that it took."""
         if name not in self._kept:
-            file = self._folder / f"score-{digest([name, self._world.digest])[:32]}.npz"
+            file = self._folder / f"score-{digest([name, self._world.digest, __version__])[:32]}.npz"
             if not file.is_file():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._compute(name, file)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate.files import canonical_json
+from curate.pool.operations import of_parts, written
 from curate.pool.reader import Pool
 from curate.pool.schema import EVENT_PROPERTY
 from curate.pool.trouble import trouble
 from curate_kernels.arrays import F16
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from curate.pool.writer import Writer
 
 
@@ -56,29 +54,11 @@ def rewritten(pool: Pool, fragment: int, name: str, rows: Mapping[str, F16]) -> 
         order[[uid in rows for uid in uids]] = len(uids) + np.arange(len(new))
         column = pa.FixedSizeListArray.from_arrays(pa.array(new.ravel()), dim)
         merged = pa.chunked_array([*old.column(name).chunks, column]).take(pa.array(order))
-        return replaced(part, pa.table({"uid": uids, name: merged}))
-
-
-def replaced(part: Any, table: pa.Table) -> str:
-    """Write columns of a Lance fragment anew, by `uid`; return the fragment and the numbers of its new fields."""
-    updated, fields = part.update_columns(table, left_on="uid", right_on="uid")
-    return json.dumps({"fragment": updated.to_json(), "fields": sorted(fields)})
+        return written(part, pa.table({"uid": uids, name: merged}))
 
 
 def commit(writer: Writer, pool: Pool, name: str, rows: int, parts: Sequence[str]) -> Pool:
     """Commit fragments that `rewritten` gave, of any version since which nothing but such commits came."""
     with trouble(writer.path, "written"):
         event = canonical_json({"what": "embedded", "columns": [name], "rows": rows}).decode()
-        return writer.commit(pool, operation(parts), {EVENT_PROPERTY: event})
-
-
-def operation(parts: Sequence[str]) -> Any:
-    """Return the Lance operation that puts rewritten fragments in the place of the old ones."""
-    import lance
-
-    told = [json.loads(part) for part in parts]
-    return lance.LanceOperation.Update(
-        updated_fragments=[lance.FragmentMetadata.from_json(json.dumps(part["fragment"])) for part in told],
-        fields_modified=sorted({field for part in told for field in part["fields"]}),
-        update_mode="rewrite_columns",
-    )
+        return writer.commit(pool, of_parts(parts), {EVENT_PROPERTY: event})

@@ -15,7 +15,8 @@ from curate.distributed.bulk import each
 from curate.distributed.cluster import connected
 from curate.errors import UsageError
 from curate.pool import Pool, Writer, vectors
-from curate.pool.fill import fragments, operation, replaced
+from curate.pool.fill import fragments
+from curate.pool.operations import of_parts, written
 from curate.pool.part import part_of
 from curate.remote import Place
 from curate.scores.pools import column_name, pool_rows, unit, with_stored
@@ -48,7 +49,7 @@ def score_parts(
             parts.append(found["part"])
             counts.update(found["rows"])
             totals.update(found["sums"])
-        pool = writer.commit_scores(over.pool, operation(parts), list(names.values()))
+        pool = writer.commit_scores(over.pool, of_parts(parts), list(names.values()))
     told = {c: {"rows": n, "mean": round(totals[c] / n, 5) if n else None} for c, n in counts.items()}
     return pool.version, pool.rows, told
 
@@ -172,7 +173,7 @@ def _write(score: Any, names: Mapping[str, str], pool: Pool, rows: Rows, extra: 
     known = {name: values[np.isfinite(values)].astype(np.float64) for name, values in found.items()}
     (fragment,) = pool.dataset.get_fragments()
     return {
-        "part": replaced(fragment, pa.table({"uid": uid, **columns})),
+        "part": written(fragment, pa.table({"uid": uid, **columns})),
         "rows": {name: int(values.size) for name, values in known.items()},
         "sums": {name: float(values.sum()) for name, values in known.items()},
     }
