@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import ClusterError, CurateError
+from curate.version import __version__
 from curate_selectors.errors import SelectorError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def each(
         return
     from ray.data import ActorPoolStrategy, from_items
 
+    _check(ray)
     made = ray.put(make)  # held here until the end, as a worker that is started again needs it
     rows = [_packed(part) for part in parts]
     dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
@@ -66,6 +68,7 @@ def shuffled(
     from ray.data import from_items
     from ray.data.context import ShuffleStrategy
 
+    _check(ray)
     reading, made = ray.put(read), ray.put(make)
     rows = [_packed(part) for part in parts]
     dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
@@ -79,11 +82,23 @@ def shuffled(
 
 def once(ray: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function of a module gives on a worker such as those of `each` with `kept`. Raises as `each`."""
-    task = ray.remote(num_cpus=1, num_gpus=1 if has_gpus(ray) else 0)(function)
     try:
+        task = ray.remote(num_cpus=1, num_gpus=1 if has_gpus(ray) else 0)(function)
         return ray.get(task.remote(*arguments))
     except ray.exceptions.RayError as error:
         raise _ours(error) from error
+
+
+def _check(ray: Any) -> None:
+    """Raise ClusterError where a worker has no curate, which Ray Data would repeat without end, or another version."""
+    found = once(ray, version)
+    if found != __version__:
+        raise ClusterError(f"a worker has curate {found}, and here it is {__version__}; install one on each machine")
+
+
+def version() -> str:
+    """Return the version of curate where this runs."""
+    return __version__
 
 
 def has_gpus(ray: Any) -> bool:
@@ -182,4 +197,5 @@ def _ours(error: Exception) -> Exception:
     if isinstance(cause, (CurateError, SelectorError)):
         cause.args = (told, *cause.args[1:])
         return cause
-    return ClusterError(f"the Ray cluster could not do its part: {told}")
+    missing = "; install curate on each machine" if "ModuleNotFoundError" in told else ""
+    return ClusterError(f"the Ray cluster could not do its part: {told.splitlines()[-1]}{missing}")

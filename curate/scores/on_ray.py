@@ -19,6 +19,7 @@ from curate.pool.fill import fragments
 from curate.pool.operations import of_parts, written
 from curate.pool.part import part_of
 from curate.remote import Place
+from curate.scores.information import warn_if_collapsed
 from curate.scores.pools import column_name, pool_rows, unit, with_stored
 from curate.scores.registry import Score, in_parts
 from curate.scores.rows import Rows
@@ -50,6 +51,8 @@ def score_parts(
             counts.update(found["rows"])
             totals.update(found["sums"])
         pool = writer.commit_scores(over.pool, of_parts(parts), list(names.values()))
+    if "pvi" in names and counts[names["pvi"]]:
+        warn_if_collapsed("vinfo, captions", np.array([totals[names["pvi"]] / counts[names["pvi"]]], dtype=np.float32))
     told = {c: {"rows": n, "mean": round(totals[c] / n, 5) if n else None} for c, n in counts.items()}
     return pool.version, pool.rows, told
 
