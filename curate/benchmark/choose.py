@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -94,6 +95,11 @@ def choose(world: World, chooser: Chooser, budget: float, seed: int, scores: Sco
             columns, seconds = scores.of(name)
             given |= columns
             spent += seconds
+        for name in sorted(_welcome(chooser) - _score_names(chooser)):
+            with contextlib.suppress(UsageError):  # the method does without
+                columns, seconds = scores.of(name)
+                given |= columns
+                spent += seconds
         passed = np.flatnonzero(_passed(world, chooser.gate, given)).astype(np.int64)
         start = time.perf_counter()
         count = min(int(world.n * budget + 1e-9), passed.size)
@@ -108,23 +114,38 @@ def _wanted(chooser: Chooser) -> set[str]:
     from curate.scores.table import SCORES
 
     names = _score_names(Chooser(method=chooser.method, params=chooser.params, scores=chooser.scores))
-    return {column for name in names for column, _, _ in SCORES[name].columns}
+    return {column for name in names | _welcome(chooser) for column, _, _ in SCORES[name].columns}
+
+
+def _welcome(chooser: Chooser) -> set[str]:
+    """Return the scores that a method reads where they can be had."""
+    from curate.selection.needs import score_name, score_of
+
+    wanted = [need[:-1] for need in _needs(chooser) if need.endswith("?")]
+    return {score_of(score_name(word)) for word in wanted if word.startswith("score:")}
+
+
+def _needs(chooser: Chooser) -> tuple[str, ...]:
+    from curate.selection.needs import needs_of
+
+    if chooser.method == EVERYTHING or chooser.method.startswith("peer:"):
+        return ()
+    return needs_of(chooser.method, dict(chooser.params))
 
 
 def _score_names(chooser: Chooser) -> set[str]:
-    """Return the scores that a selector's gate and method read."""
-    from curate.selection.needs import needs_of, score_name, score_of
+    """Return the scores that a selector's gate and method must read."""
+    from curate.selection.needs import score_name, score_of
 
     names = set(chooser.scores)
     if chooser.gate == CALIBRATED:
         names.add(CALIBRATED)
     if isinstance(chooser.gate, Gate):
         names.add(score_of(chooser.gate.column))
-    if chooser.method != EVERYTHING and not chooser.method.startswith("peer:"):
-        for need in needs_of(chooser.method, dict(chooser.params)):
-            word = need.split(" else ")[0].split(" or ")[0]
-            if word.startswith("score:"):
-                names.add(score_of(score_name(word)))
+    for need in _needs(chooser):
+        word = need.split(" else ")[0].split(" or ")[0]
+        if word.startswith("score:") and not word.endswith("?"):
+            names.add(score_of(score_name(word)))
     return names
 
 
