@@ -50,7 +50,7 @@ def score_parts(
             parts.append(found["part"])
             counts.update(found["rows"])
             totals.update(found["sums"])
-        pool = writer.commit_scores(over.pool, of_parts(parts), list(names.values()))
+        pool = writer.commit_scores(over.pool, of_parts(parts), list(names.values())) if parts else over.pool
     if "pvi" in names and counts[names["pvi"]]:
         warn_if_collapsed("vinfo, captions", np.array([totals[names["pvi"]] / counts[names["pvi"]]], dtype=np.float32))
     told = {c: {"rows": n, "mean": round(totals[c] / n, 5) if n else None} for c, n in counts.items()}

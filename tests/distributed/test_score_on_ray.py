@@ -84,6 +84,23 @@ def test_columns_are_those_of_one_process_and_one_commit(pool: Path, expected: p
     assert done.columns["pvi"]["mean"] == pytest.approx(expected["pvi"].mean(), abs=2e-5)
 
 
+def test_square_roots_labels_alone_and_a_target_are_as_in_one_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, 240)
+    x = np.abs(rng.normal(size=(4, 16))[label] + 0.3 * rng.normal(size=(240, 16)))  # not negative: Hellinger's map
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    np.save(tmp_path / "target.npy", x[:9].astype(np.float32))
+    pl.DataFrame({"kind": [f"kind {c}" for c in label]}).write_parquet(tmp_path / "x.parquet")
+    options: dict[str, Any] = {"source": {"label": "kind"}, "limits": {"batch_size": 80}}
+    curate.grow([str(tmp_path / "x.npy")], tmp_path / "pool", options=options)
+    shutil.copytree(tmp_path / "pool", tmp_path / "one")
+    given: dict[str, Any] = {"names": ["vinfo", "normsim", "vas"], "target": tmp_path / "target.npy"}
+    curate.score_pool(tmp_path / "one", **given)
+    done = curate.score_pool(tmp_path / "pool", **given, on="ray")
+    assert {"s1_label", "normsim_2", "vas"} <= set(done.columns)
+    _same(tmp_path / "pool", Pool.open(tmp_path / "one").frame(), list(done.columns))
+
+
 def test_sums_of_parts_count_the_same_bits_and_add_to_one_in_a_billion(grown: Path) -> None:
     with connected("ray") as ray:
         over = on_ray.Fragments(ray, on_ray.Reading(str(grown), Pool.open(grown).version, frozenset({"image", "text"})))
