@@ -19,7 +19,7 @@ from curate.files import lines_of
 if TYPE_CHECKING:
     from rich.table import Table
 
-On = Annotated[str, typer.Option(help="Where it runs: `ray`, or `ray://HOST:PORT`; else in this process.")]
+On = Annotated[str | None, typer.Option(help="A Ray cluster to work on: ray, or ray://HOST:PORT.")]
 
 
 @app.command()
@@ -123,7 +123,7 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     cache: Annotated[str, typer.Option(help="Folder of embeddings by content that other pools share.")] = "",
-    on: On = "",
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed a pool's images by one more encoder, and keep the rows as a column. Run it again to resume."""
@@ -148,7 +148,7 @@ def score(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the score, KEY=VALUE. May be repeated.")
     ] = None,
-    on: On = "",
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute scores of every row of a pool, admitted or refused, and keep them as columns."""
@@ -213,7 +213,7 @@ def select(
     group_rule: Annotated[
         str | None, typer.Option(help="`whole`: never split a group; `at-most:3`: none counts oftener.")
     ] = None,
-    on: On = "",
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""

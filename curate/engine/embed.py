@@ -48,13 +48,13 @@ def embed(
     encoder: str = "",
     *,
     run: Mapping[str, Any] | None = None,
-    on: str = "",
+    on: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Embedded:
     """Add the column `name` with the rows of a further image encoder; what grows the pool later fills it, too.
 
     encoder: its name; empty for a column that is there. run: device, precision, compile and cache, as in [encode].
-    on: empty for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the images where
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the images where
         they lie and write the column, a fragment each; the result is the same
 
     A killed run is resumed by the same call. Rows whose image is gone stay null; run it again once the images are back.

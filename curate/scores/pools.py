@@ -45,14 +45,14 @@ def score_pool(
     *,
     target: str | Path | None = None,
     params: Mapping[str, Any] | None = None,
-    on: str = "",
+    on: str | None = None,
 ) -> Scored:
     """Compute scores of every row, admitted or refused, and add them to the pool as columns; embeddings stay.
 
     names: of `curate.list_scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
     params: fields of the score's dataclass; with several names, each takes those that it has. `view` besides: the
         further encoder whose embeddings are read instead of the pool's own; the columns end in its name.
-    on: empty for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which score a fragment each:
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which score a fragment each:
         the scores whose models are sums, and those that look at one sample at a time.
 
     A column that is there already is replaced. Raises UsageError for what does not exist or lacks what it needs, and

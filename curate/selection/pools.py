@@ -63,7 +63,7 @@ def select_from_pool(
     params: Mapping[str, Any] | None = None,
     constraints: Constraints | None = None,
     target: str | Path | None = None,
-    on: str = "",
+    on: str | None = None,
 ) -> Selected:
     """Choose among a pool's admitted rows and write a manifest.
 
@@ -73,7 +73,7 @@ def select_from_pool(
         instead of the pool's own; scores stay those of the pool's own.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
-    on: empty for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the embeddings, for
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the embeddings, for
         methods that work on parts: they choose what they choose here in as many parts.
 
     Scores that the method needs are read where every candidate has one, else computed; nothing is stored.
