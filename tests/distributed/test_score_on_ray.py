@@ -70,10 +70,13 @@ def _same(path: Path, expected: pl.DataFrame, columns: list[str]) -> None:
         assert np.allclose(ours, theirs, rtol=2e-5, atol=2e-5), name
 
 
-def test_columns_are_those_of_one_process_and_one_commit(pool: Path, expected: pl.DataFrame) -> None:
+def test_columns_are_those_of_one_process_and_one_commit_though_a_worker_is_killed(
+    cluster: Any, pool: Path, expected: pl.DataFrame
+) -> None:
     before = Pool.open(pool)
     assert len(fragments(before)) == 4
-    done = curate.score_pool(pool, _NAMES, on="ray")
+    with a_worker_killed(cluster):
+        done = curate.score_pool(pool, _NAMES, on="ray")
     columns = list(done.columns)
     assert {"pvi", "s1_label", "density", "leverage", "align", "quality_sharpness"} <= set(columns)
     _same(pool, expected, columns)
@@ -115,12 +118,6 @@ def test_sums_of_parts_count_the_same_bits_and_add_to_one_in_a_billion(grown: Pa
     assert found.pairs.n == whole.n
     for name, sums in whole.arrays().items():
         assert np.allclose(found.pairs.arrays()[name], sums, rtol=1e-9, atol=1e-12), name
-
-
-def test_a_worker_that_is_killed_changes_nothing(cluster: Any, pool: Path, expected: pl.DataFrame) -> None:
-    with a_worker_killed(cluster):
-        done = curate.score_pool(pool, ["vinfo"], on="ray")
-    _same(pool, expected, list(done.columns))
 
 
 def test_a_score_that_is_no_sum_is_refused_with_those_that_are(pool: Path) -> None:
