@@ -212,7 +212,7 @@ def test_default_refuses_noise_and_copies_and_balances_classes() -> None:
 
 def test_default_keeps_the_tail_whatever_its_scores_say() -> None:
     """Rare classes are hard to tell, so information about them is often below 0 though nothing is wrong with them."""
-    size = [300, 60, 20, 15, 5]
+    size = [250, 60, 70, 15, 5]
     label = np.repeat(np.arange(5), size)
     rng = np.random.default_rng(0)
     x = unit_rows(rng.normal(size=(400, 8)).astype(np.float32))
@@ -220,8 +220,9 @@ def test_default_keeps_the_tail_whatever_its_scores_say() -> None:
     index = Default().select(Candidates(n=400, x=x, label=label, scores={"pvi_label": pvi}), 60, 0).index
     taken = np.bincount(label[index], minlength=5)
     assert taken[4] == 5
-    assert taken[2] == 10  # half of the 20
-    assert taken[[0, 1, 3]].tolist() == [15, 15, 15]
+    assert taken[:4].max() - taken[:4].min() <= 1
+    best = np.argsort(-pvi[310:380])[:20] + 310
+    assert set(index[label[index] == 2]) <= set(best)
 
 
 def test_default_does_not_believe_a_score_that_knows_nothing() -> None:

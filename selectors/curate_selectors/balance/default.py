@@ -15,7 +15,7 @@ from curate_selectors.types import Candidates, Selection
 
 _BLOCK = 512
 _SAMPLE = 4096
-_FEW = 20  # rows of a class that is not gated
+_FEW, _SOME = 20, 0.1  # rows, and the share, of a class that stay whatever its scores
 _LARGE = 100_000  # rows that facility location ranks together
 
 
@@ -25,8 +25,9 @@ class Default:
 
     Pairs, which most rows are that have `pvi`: the windowed k-center. Labelled rows: those of `pvi_label` ≥ 0, drawn.
     Neither: facility location; more than 100,000 rows in parts of as many, which take turns. Labels share the budget
-    equally among the classes, whatever orders the rows in each. Half of a class stays whatever its `pvi_label`, and
-    classes of fewer than 20 rows are not gated. Scores whose mean is not above 0 know nothing and are not used.
+    equally among the classes, whatever orders the rows in each. A tenth of a class stays whatever its `pvi_label`, 20
+    rows at least: it may be hard to tell, but half of a rare class may also be wrong labels of the common ones.
+    Scores whose mean is not above 0 know nothing and are not used.
     What duplicates an earlier row comes after all others, what the gate refuses last. Of classes with the same claim
     chance says which comes first.
 
@@ -110,15 +111,15 @@ def _known(data: Candidates, name: str) -> F32 | None:
 
 
 def _gated(data: Candidates, group: I64) -> B1:
-    """Return which rows (n,) pass by `pvi_label`, where it is known: at least half of each class."""
+    """Return which rows (n,) pass by `pvi_label`, where it is known; the best few of each class do in any case."""
     passed = np.ones(data.n, dtype=np.bool_)
     pvi = _known(data, "pvi_label")
     if pvi is None:
         return passed
     for number in np.unique(group):
         mine = np.flatnonzero((group == number) & np.isfinite(pvi))
-        if mine.size >= _FEW:
-            passed[mine] = pvi[mine] >= min(0.0, float(np.median(pvi[mine])))
+        best = mine[np.argsort(-pvi[mine], kind="stable")]
+        passed[best] = (pvi[best] >= 0) | (np.arange(best.size) < max(_FEW, _SOME * best.size))
     return passed
 
 
