@@ -37,6 +37,10 @@ class WorkerError(CurateError, RuntimeError):
     """A decode process does not start, or something failed in it that is no fault of an image."""
 
 
+class ClusterError(CurateError, RuntimeError):
+    """A Ray cluster could not finish what it was given: its machines died, or something failed in a worker."""
+
+
 class EncoderError(CurateError, ValueError):
     """An encoder is unknown, its weights cannot be had, or it does not give what it promises."""
 

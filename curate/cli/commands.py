@@ -19,6 +19,8 @@ from curate.files import lines_of
 if TYPE_CHECKING:
     from rich.table import Table
 
+On = Annotated[str | None, typer.Option(help="A Ray cluster to work on: ray, or ray://HOST:PORT.")]
+
 
 @app.command()
 def grow(
@@ -121,6 +123,7 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     cache: Annotated[str, typer.Option(help="Folder of embeddings by content that other pools share.")] = "",
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed a pool's images by one more encoder, and keep the rows as a column. Run it again to resume."""
@@ -128,7 +131,7 @@ def embed(
 
     with progress_bar("embedding") as progress:
         settings = {"device": device, "precision": precision, "cache": cache}
-        done = run(pool, name, encoder, run=settings, progress=progress)
+        done = run(pool, name, encoder, run=settings, on=on, progress=progress)
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("embedded", d)])
 
 
@@ -145,6 +148,7 @@ def score(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the score, KEY=VALUE. May be repeated.")
     ] = None,
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute scores of every row of a pool, admitted or refused, and keep them as columns."""
@@ -153,7 +157,7 @@ def score(
     params = dict(_setting(text) for text in settings or [])
     if column is not None:
         params["column"] = column
-    done = score_pool(pool, name or ["vinfo"], target=target, params=params)
+    done = score_pool(pool, name or ["vinfo"], target=target, params=params, on=on)
     answer(dataclasses.asdict(done), as_json, _scored)
 
 
@@ -209,6 +213,7 @@ def select(
     group_rule: Annotated[
         str | None, typer.Option(help="`whole`: never split a group; `at-most:3`: none counts oftener.")
     ] = None,
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Choose a subset of a pool and write it as a manifest."""
@@ -224,7 +229,7 @@ def select(
     other = method not in (None, base.select.method)  # a recipe's parameters are those of its own method
     given["params"] = ({} if other else base.select.params) | dict(_setting(text, lists=True) for text in params or [])
     chosen = base.replace({"select": {key: value for key, value in given.items() if value is not None}})
-    done = select_from_pool(pool, out, candidates=source, **settings(chosen.select))
+    done = select_from_pool(pool, out, candidates=source, on=on, **settings(chosen.select))
     answer(dataclasses.asdict(done), as_json, lambda d: [draw("selected", d)])
 
 

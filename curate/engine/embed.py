@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curate.distributed.bulk import each, once
+from curate.distributed.cluster import connected
 from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import is_precomputed
 from curate.engine.binding import check_bound, note_compute, settings
-from curate.engine.embedding import Embedder, View, check_free, folder
+from curate.engine.embed_part import Filler, Filling, forget_parts, told
+from curate.engine.embedding import check_free, folder
 from curate.engine.examine import terms
 from curate.engine.grow import image_encoder
 from curate.engine.state import Encoder, State
 from curate.errors import UsageError
 from curate.pool import Pool, Writer
-from curate.pool.fill import fill, fragments, unfilled
+from curate.pool.fill import commit, fill, fragments
 from curate.recipe import EncodeTable, Recipe, recipe_from_dict
-from curate.stored import PLACE, stored_pixels
-from curate_kernels.arrays import F16, U8
 
-_BATCH = 256  # images read and decoded ahead
-_THREADS = 2
+_COMMIT_SECONDS = 60.0
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -47,11 +48,14 @@ def embed(
     encoder: str = "",
     *,
     run: Mapping[str, Any] | None = None,
+    on: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Embedded:
     """Add the column `name` with the rows of a further image encoder; what grows the pool later fills it, too.
 
     encoder: its name; empty for a column that is there. run: device, precision, compile and cache, as in [encode].
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the images where
+        they lie and write the column, a fragment each; the result is the same
 
     A killed run is resumed by the same call. Rows whose image is gone stay null; run it again once the images are back.
 
@@ -60,14 +64,19 @@ def embed(
         encoder's. EncoderError: as `load_image_encoder`. PoolLockedError: another process writes.
     """
     started = time.perf_counter()
-    with Writer(Pool.open(pool).path) as writer:
+    cluster = connected(on) if on else contextlib.nullcontext()
+    with cluster as ray, Writer(Pool.open(pool).path) as writer:
         opened = Pool.open(writer.path)
         state = State.from_dict(opened.state())
         recipe = recipe_from_dict(state.recipe).replace({"encode": dict(run or {})})
         writer.remove_orphans(state.step)
         least = _least(state)
-        made, opened = _declared(writer, opened, state, name, encoder, recipe.encode)
-        counts = _filled(writer, opened, state, name, made, recipe, least, progress)
+        made, opened = _declared(writer, opened, state, name, encoder, recipe.encode, ray)
+        filling = _filling(opened, state, name, recipe, least)
+        if ray is None:
+            counts = _filled(writer, opened, filling, made, progress)
+        else:
+            counts = _filled_on(ray, writer, opened, filling, state, progress)
         version = Pool.open(writer.path).version
     return Embedded(str(pool), version, name, *counts, seconds=round(time.perf_counter() - started, 3))
 
@@ -80,10 +89,17 @@ def _least(state: State) -> int:
     return terms(own, getattr(image_encoder(own, bound=state.image), "crop", None)).least
 
 
+def _filling(pool: Pool, state: State, name: str, recipe: Recipe, least: int) -> Filling:
+    cache, own = folder(recipe.encode.cache, pool.path)
+    roots = {source: s.root for source, s in state.sources.items()}
+    bound, pixels = state.extra[name], recipe.limits.max_pixels
+    return Filling(str(pool.path), pool.version, name, bound, recipe.encode, roots, pixels, least, cache, own)
+
+
 def _declared(
-    writer: Writer, pool: Pool, state: State, name: str, encoder: str, table: EncodeTable
-) -> tuple[ImageEncoder, Pool]:
-    """Return the encoder, and the pool with a column for it and a state that names it."""
+    writer: Writer, pool: Pool, state: State, name: str, encoder: str, table: EncodeTable, ray: Any
+) -> tuple[Any, Pool]:
+    """Return the encoder (of a cluster's what a worker tells of it), and the pool with a column and a state for it."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a column: take lower case letters, digits and _")
     if is_precomputed(state.image.name):
@@ -92,7 +108,8 @@ def _declared(
     bound = state.extra.get(name)
     if bound is None and (not encoder or (name in pool.columns and name not in pool.vectors)):
         raise UsageError(f"{name!r} is another column of this pool" if encoder else f"name the encoder of {name!r}")
-    made = load_image_encoder(encoder or (bound.name if bound else ""), settings(table, bound))
+    wanted = encoder or (bound.name if bound else "")
+    made = load_image_encoder(wanted, settings(table, bound)) if ray is None else once(ray, told, wanted, table, bound)
     if bound is not None:
         check_bound(bound, made.name, made.fingerprint, pool.path)
     elif name in pool.columns and pool.dataset.schema.field(name).type.list_size != made.dim:
@@ -108,53 +125,72 @@ def _declared(
     return made, pool if name in pool.columns else writer.add_view(pool, name, made.dim)
 
 
-def _filled(
-    writer: Writer,
-    pool: Pool,
-    state: State,
-    name: str,
-    made: ImageEncoder,
-    recipe: Recipe,
-    least: int,
-    progress: Any,
-) -> tuple[int, int]:
+def _filled(writer: Writer, pool: Pool, filling: Filling, made: ImageEncoder, progress: Any) -> tuple[int, int]:
     """Compute and commit what is missing; return how many rows got a vector, and how many images could not be read."""
-    cache, own = folder(recipe.encode.cache, writer.path)
-    embedder = Embedder({name: View(made, made.dim, 0)}, cache, own, least)
-    todo = pool.dataset.count_rows(filter=f"embedded AND {name} IS NULL")
+    embedder = filling.embedder(made)
+    todo = _todo(pool, filling)
     done = unread = 0
     for fragment in fragments(pool):
-        rows: dict[str, F16] = {}
-        roots = {source: s.root for source, s in state.sources.items()}
-        read = {"roots": roots, "max_pixels": recipe.limits.max_pixels, "least": least}
-        places = unfilled(pool, fragment, name, ["uid", *PLACE])
-        for part, crops in _prepared(places, made, read):
-            found = embedder.rows(name, crops)
-            rows |= {row["uid"]: found[row["sha256"]] for row in part if row["sha256"] in found}
-            unread += sum(row["sha256"] not in found for row in part)
-            if progress is not None:
-                progress(done + len(rows) + unread, todo)
+        rows, lost = filling.rows(pool, fragment, embedder, partial(_told, progress, todo, done + unread))
         if rows:
-            pool = fill(writer, pool, fragment, name, rows)
+            pool = fill(writer, pool, fragment, filling.name, rows)
         embedder.clear()
-        done += len(rows)
+        done, unread = done + len(rows), unread + lost
     return done, unread
 
 
-def _prepared(
-    rows: Sequence[dict[str, Any]], encoder: ImageEncoder, read: Mapping[str, Any]
-) -> Iterator[tuple[Sequence[dict[str, Any]], dict[str, U8]]]:
-    """Yield batches of rows with {SHA-256: prepared image} of those that can be read, one batch ahead."""
+def _filled_on(ray: Any, writer: Writer, pool: Pool, filling: Filling, state: State, progress: Any) -> tuple[int, int]:
+    """Do what `_filled` does in a cluster's workers. What they wrote is committed once a minute, and at the end."""
+    todo = _todo(pool, filling)
+    done = unread = 0
+    computes: set[str] = set()
+    waiting = _Waiting(writer, pool, filling.name)
+    parts = [{"fragment": fragment} for fragment in fragments(pool)] if todo else []
+    try:
+        for found in each(ray, partial(Filler, filling), parts, kept=True):
+            done, unread = done + found["rows"], unread + found["unread"]
+            computes.add(found["compute"])
+            waiting.add(found["written"], found["rows"])
+            _told(progress, todo, done + unread)
+    finally:
+        waiting.commit()
+    if filling.own:
+        forget_parts(filling.cache)
+    if others := sorted(computes - {filling.bound.compute}):  # another kind of machine, or memory was short
+        for compute in others:
+            note_compute(state, filling.name, state.extra[filling.name], compute)
+        state.step += 1
+        writer.touch(waiting.pool, state.as_dict(), {"what": "encoder", "columns": [filling.name]})
+    return done, unread
 
-    def prepared(row: dict[str, Any]) -> U8 | None:
-        pixels = next(stored_pixels([row], **read))
-        return None if pixels is None else encoder.prepare(pixels)
 
-    parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="curate-decode") as threads:
-        ahead = [threads.submit(prepared, row) for row in parts[0]] if parts else []
-        for i, part in enumerate(parts):
-            current = ahead
-            ahead = [threads.submit(prepared, row) for row in parts[i + 1]] if i + 1 < len(parts) else []
-            crops = [(row["sha256"], future.result()) for row, future in zip(part, current, strict=True)]
-            yield part, {key: crop for key, crop in crops if crop is not None}
+class _Waiting:
+    """Fragments that workers wrote: committed together for few versions, but often, so that a kill costs little."""
+
+    def __init__(self, writer: Writer, pool: Pool, name: str) -> None:
+        self.pool = pool
+        self._writer, self._name = writer, name
+        self._parts: list[tuple[str, int]] = []
+        self._looked = time.monotonic()
+
+    def add(self, written: str, rows: int) -> None:
+        if written:
+            self._parts.append((written, rows))
+        if time.monotonic() - self._looked >= _COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        if self._parts:
+            written, rows = zip(*self._parts, strict=True)
+            self.pool = commit(self._writer, self.pool, self._name, sum(rows), written)
+        self._parts.clear()
+        self._looked = time.monotonic()
+
+
+def _todo(pool: Pool, filling: Filling) -> int:
+    return int(pool.dataset.count_rows(filter=f"embedded AND {filling.name} IS NULL"))
+
+
+def _told(progress: Any, todo: int, before: int, done: int = 0) -> None:
+    if progress is not None:
+        progress(before + done, todo)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.files import canonical_json
+from curate.pool.operations import of_parts, written
 from curate.pool.reader import Pool
 from curate.pool.schema import EVENT_PROPERTY
 from curate.pool.trouble import trouble
@@ -33,10 +34,17 @@ def unfilled(pool: Pool, fragment: int, name: str, columns: Sequence[str]) -> li
 
 def fill(writer: Writer, pool: Pool, fragment: int, name: str, rows: Mapping[str, F16]) -> Pool:
     """Commit vectors of a fragment's rows, {uid: (d,) float16}; the others keep theirs. Changes no statistics."""
-    import lance
+    return commit(writer, pool, name, len(rows), [rewritten(pool, fragment, name, rows)])
+
+
+def rewritten(pool: Pool, fragment: int, name: str, rows: Mapping[str, F16]) -> str:
+    """Write a fragment's column with these rows' vectors anew; return the fragment as `commit` wants it.
+
+    Nothing is committed: until it is, and if it never is, the file lies in the pool's folder and nobody reads it.
+    """
     import pyarrow as pa
 
-    with trouble(writer.path, "written"):
+    with trouble(pool.path, "written"):
         part = pool.dataset.get_fragment(fragment)
         old = part.to_table(columns=["uid", name])
         uids = old.column("uid").to_pylist()
@@ -46,9 +54,11 @@ def fill(writer: Writer, pool: Pool, fragment: int, name: str, rows: Mapping[str
         order[[uid in rows for uid in uids]] = len(uids) + np.arange(len(new))
         column = pa.FixedSizeListArray.from_arrays(pa.array(new.ravel()), dim)
         merged = pa.chunked_array([*old.column(name).chunks, column]).take(pa.array(order))
-        updated, fields = part.update_columns(pa.table({"uid": uids, name: merged}), left_on="uid", right_on="uid")
-        operation = lance.LanceOperation.Update(
-            updated_fragments=[updated], fields_modified=sorted(fields), update_mode="rewrite_columns"
-        )
-        event = canonical_json({"what": "embedded", "columns": [name], "rows": len(new)}).decode()
-        return writer.commit(pool, operation, {EVENT_PROPERTY: event})
+        return written(part, pa.table({"uid": uids, name: merged}))
+
+
+def commit(writer: Writer, pool: Pool, name: str, rows: int, parts: Sequence[str]) -> Pool:
+    """Commit fragments that `rewritten` gave, of any version since which nothing but such commits came."""
+    with trouble(writer.path, "written"):
+        event = canonical_json({"what": "embedded", "columns": [name], "rows": rows}).decode()
+        return writer.commit(pool, of_parts(parts), {EVENT_PROPERTY: event})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,24 @@ def rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]
         modified.update(fields)
     return lance.LanceOperation.Update(
         updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
+    )
+
+
+def written(fragment: Any, columns: pa.Table) -> str:
+    """Write columns of a Lance fragment anew, by `uid`; return, as JSON, what `of_parts` takes. Commits nothing."""
+    updated, fields = fragment.update_columns(columns, left_on="uid", right_on="uid")
+    return json.dumps({"fragment": updated.to_json(), "fields": sorted(fields)})
+
+
+def of_parts(parts: Sequence[str]) -> Any:
+    """Return the Lance operation that puts fragments, which `written` gave anywhere, in the place of the old ones."""
+    import lance
+
+    told = [json.loads(part) for part in parts]
+    return lance.LanceOperation.Update(
+        updated_fragments=[lance.FragmentMetadata.from_json(json.dumps(part["fragment"])) for part in told],
+        fields_modified=sorted({field for part in told for field in part["fields"]}),
+        update_mode="rewrite_columns",
     )
 
 

@@ -183,16 +183,28 @@ class Writer:
         """
         import pyarrow as pa
 
-        new = [pa.field(name, pa.float32()) for name in columns if name not in pool.columns]
-        if new:
-            pool.dataset.add_columns(pa.schema(new))
-            pool = Pool.open(self.path)
+        pool = self.add_columns(pool, list(columns))
         values = {name: pa.array(column, mask=np.isnan(column)) for name, column in columns.items()}
         changes = pa.table({"uid": pa.array(pool.frame(["uid"])["uid"].to_list(), pa.string()), **values})
         if not changes.num_rows:
             return pool
-        event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
-        return self._compacted(self.commit(pool, rewritten(pool, changes), {EVENT_PROPERTY: event}))
+        return self.commit_scores(pool, rewritten(pool, changes), list(columns))
+
+    @writes
+    def add_columns(self, pool: Pool, names: Sequence[str]) -> Pool:
+        """Add the score columns that the pool lacks, null for every row."""
+        import pyarrow as pa
+
+        new = [pa.field(name, pa.float32()) for name in names if name not in pool.columns]
+        if new:
+            pool.dataset.add_columns(pa.schema(new))
+        return Pool.open(self.path) if new else pool
+
+    @writes
+    def commit_scores(self, pool: Pool, operation: Any, names: Sequence[str]) -> Pool:
+        """Commit the Lance operation that rewrites score columns."""
+        event = canonical_json({"what": "scores", "columns": sorted(names)}).decode()
+        return self._compacted(self.commit(pool, operation, {EVENT_PROPERTY: event}))
 
     @writes
     def tag(self, pool: Pool, name: str, version: int) -> None:

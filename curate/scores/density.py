@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from curate.errors import UsageError
 from curate.scores.rows import Rows, by_tile
+from curate.scores.summed import Extra, InParts, Over, counted_in, merged, summed
 from curate.scoring import diversity, target
 from curate.scoring.gaussian import pair_sums
 from curate.scoring.nearest import nearest
 from curate.scoring.race import Race
-from curate_kernels.arrays import F32, F64
+from curate_kernels.arrays import B1, F32, F64
 
 _SAMPLE = 16_384  # kept samples that a sketch's centre is taken from
 
@@ -23,16 +26,47 @@ def _around(kept: F32, hashes: int, bits: int, seed: int) -> Race:
 
 def _kept(rows: Rows) -> F32:
     kept = rows.images()[rows.kept & rows.valid]
-    if not kept.shape[0]:
-        raise UsageError("no sample is kept, so there is nothing to measure against")
+    _some(kept.shape[0])
     return kept
 
 
-def _others(rows: Rows) -> F64:
-    """Return how many kept samples there are beside each valid one, at least 1."""
+def _some(kept: int) -> None:
+    if not kept:
+        raise UsageError("no sample is kept, so there is nothing to measure against")
+
+
+def _others(rows: Rows, kept: int | None = None) -> F64:
+    """Return how many kept samples there are beside each valid one, at least 1; kept: where rows are a part of all."""
     at = rows.valid
-    others: F64 = np.maximum(float((rows.kept & at).sum()) - rows.kept[at].astype(np.float64), 1.0)
+    total = int((rows.kept & at).sum()) if kept is None else kept
+    others: F64 = np.maximum(float(total) - rows.kept[at].astype(np.float64), 1.0)
     return others
+
+
+def _kept_rows(rows: Rows, _: Extra) -> dict[str, B1]:
+    return {"kept": rows.kept & rows.valid}
+
+
+def _counters(race: Race, rows: Rows, _: Extra) -> dict[str, F64]:
+    """Return the counters of a part's kept rows; race: an empty sketch."""
+    own = Race.from_arrays(race.arrays() | {"counts": np.zeros_like(race.counts)})
+    own.add(rows.images()[rows.kept & rows.valid])
+    return {"counts": own.counts}
+
+
+def _density(race: Race, kept: int, rows: Rows, _: Extra) -> dict[str, F32]:
+    return {"density": _sketched(race, rows, _others(rows, kept))}
+
+
+def _sketched(race: Race, rows: Rows, others: F64) -> F32:
+    at = rows.valid
+    return rows.fill((race.query(rows.images()[at]) - rows.kept[at]) / others, at)
+
+
+def _kept_sums(rows: Rows, _: Extra) -> dict[str, Any]:
+    """Return the sums of a part's kept rows, and which they are."""
+    seen = rows.kept & rows.valid
+    return {"seen": seen, **summed(rows.images(), seen).arrays()}
 
 
 def _near(rows: Rows, k: int) -> F32:
@@ -58,11 +92,21 @@ class Density:
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the sketched density of each sample among the kept ones, itself apart."""
-        kept, at = _kept(rows), rows.valid
+        kept = _kept(rows)
         race = _around(kept, self.hashes, self.bits, self.seed)
         race.add(kept)
-        mass = race.query(rows.images()[at]) - rows.kept[at]
-        return {"density": rows.fill(mass / _others(rows), at)}
+        return {"density": _sketched(race, rows, _others(rows))}
+
+    def in_parts(self, over: Over) -> InParts:
+        """Return the score fitted over all parts: counters are whole numbers, so the sketch is that of one process."""
+        masks = [part["kept"].astype(np.bool_) for part in over.each(_kept_rows)]
+        kept = counted_in(masks)
+        _some(kept)
+        centre = over.take(masks, np.arange(kept)[:: -(-kept // _SAMPLE)]).images()
+        race = Race.around(centre, self.hashes, self.bits, self.seed)
+        for part in over.each(partial(_counters, race)):
+            race.counts += part["counts"]
+        return InParts(partial(_density, race, kept), None, ("density",))
 
 
 @dataclass(frozen=True)
@@ -121,20 +165,33 @@ class Leverage:
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return ridge leverage and log-det gain; of kept samples against the others."""
         kept = _kept(rows)
-        gram = pair_sums(kept, kept[:, :0]).xx
-        ridge = self.ridge * float(np.trace(gram)) / gram.shape[0]
-        out = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("leverage", "logdet_gain")}
-        for inside in (True, False):
-            at = rows.valid & (rows.kept == inside)
-            if at.any():
-                value = diversity.ridge_leverage(rows.images()[at], gram, ridge, inside)
-                out["leverage"][at], out["logdet_gain"][at] = value, np.log1p(value)
-        return out
+        return _leverage(self.ridge, pair_sums(kept, kept[:, :0]).xx, rows, {})
+
+    def in_parts(self, over: Over) -> InParts:
+        """Return the score fitted over all parts."""
+        sums, masks = merged(over.each(_kept_sums))
+        _some(counted_in(masks))
+        assert sums.rows is not None
+        return InParts(partial(_leverage, self.ridge, sums.rows.xx), None, ("leverage", "logdet_gain"))
+
+
+def _leverage(share: float, gram: F64, rows: Rows, _: Extra) -> dict[str, F32]:
+    """Return both columns; share: ridge in units of the mean eigenvalue of gram, the sums over the kept samples."""
+    ridge = share * float(np.trace(gram)) / gram.shape[0]
+    out = {name: np.full(rows.n, np.nan, dtype=np.float32) for name in ("leverage", "logdet_gain")}
+    for inside in (True, False):
+        at = rows.valid & (rows.kept == inside)
+        if at.any():
+            value = diversity.ridge_leverage(rows.images()[at], gram, ridge, inside)
+            out["leverage"][at], out["logdet_gain"][at] = value, np.log1p(value)
+    return out
 
 
 @dataclass(frozen=True)
 class NormSim:
     """2-norm and maximum of the similarities to a target set."""
+
+    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return both norms."""
@@ -149,6 +206,8 @@ class NormSim:
 @dataclass(frozen=True)
 class Vas:
     """Variance alignment with the target set's second moments."""
+
+    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return f' Σ_target f."""

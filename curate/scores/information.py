@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from curate.errors import UsageError
 from curate.scores.rows import Rows
+from curate.scores.summed import Extra, InParts, Over, counted_in, joined, merged, pair_sums
 from curate.scoring.moments import PairMoments
 from curate.scoring.setlevel import collapsed
 from curate_kernels.arrays import B1, F32, unit_rows
@@ -37,6 +39,16 @@ def _enough(rows: int, what: str) -> None:
         raise UsageError(f"{rows} {what} can be scored; at least {_MIN_ROWS} are needed to fit a family")
 
 
+def _check(pairs: int, labelled: int) -> None:
+    """Raise UsageError where vinfo has neither enough pairs nor labels; log which of both are left out."""
+    if not pairs and not labelled:
+        raise UsageError("vinfo needs captions or labels; vinfo-self needs neither")
+    _enough(max(pairs, labelled), "pairs or labelled samples")
+    for count, what in ((pairs, "pairs"), (labelled, "labelled samples")):
+        if 0 < count < _MIN_ROWS:  # a few labels among many captions do not stop the captions
+            log.warning("vinfo: %d %s are not scored; at least %d are needed", count, what, _MIN_ROWS)
+
+
 @dataclass(frozen=True)
 class Information:
     """trims: how often the pairs with negative PVI are taken out of the sums and everything is fitted again."""
@@ -48,16 +60,21 @@ class Information:
         fit = rows.valid & rows.counted
         pairs = 0 if rows.text is None else int((fit & rows.text.any(axis=1)).sum())
         labelled = 0 if rows.label is None else int((fit & (rows.label >= 0)).sum())
-        if not pairs and not labelled:
-            raise UsageError("vinfo needs captions or labels; vinfo-self needs neither")
-        _enough(max(pairs, labelled), "pairs or labelled samples")
+        _check(pairs, labelled)
         columns: dict[str, F32] = {}
-        for count, what, part in ((pairs, "pairs", self._pairs), (labelled, "labelled samples", self._labels)):
+        for count, part in ((pairs, self._pairs), (labelled, self._labels)):
             if count >= _MIN_ROWS:
                 columns |= part(rows)
-            elif count:  # a few labels among many captions do not stop the captions
-                log.warning("vinfo: %d %s are not scored; at least %d are needed", count, what, _MIN_ROWS)
         return columns
+
+    def in_parts(self, over: Over) -> InParts:
+        """Return the score fitted over all parts, by the sums of one process."""
+        from curate.scores.vinfo_parts import label_parts, pair_parts
+
+        pairs, pair_count = pair_parts(over, self.trims, _MIN_ROWS)
+        labels, label_count = label_parts(over, _MIN_ROWS)
+        _check(pair_count, label_count)
+        return joined([fitted for fitted in (pairs, labels) if fitted is not None])
 
     def _pairs(self, rows: Rows) -> dict[str, F32]:
         from curate.scoring.pairs import pair_information
@@ -187,6 +204,15 @@ class Alignment:
         _enough(int((at & rows.counted).sum()), "pairs")
         return {"align": rows.fill(_predicted_cosine(image[at], text[at], rows.counted[at]), at)}
 
+    def in_parts(self, over: Over) -> InParts:
+        """Return the score fitted over all parts."""
+        if over.whole.shared:
+            return InParts(_shared_cosine, None, ("align",))
+        sums, masks = merged(over.each(pair_sums))
+        _enough(counted_in(masks), "pairs")
+        assert sums.pairs is not None
+        return InParts(partial(_cosine_part, _Prediction(sums.pairs)), None, ("align",))
+
 
 def _cosine(x: F32, y: F32) -> F32:
     cosine: F32 = np.einsum("ij,ij->i", unit_rows(x), unit_rows(y))
@@ -195,25 +221,47 @@ def _cosine(x: F32, y: F32) -> F32:
 
 def _predicted_cosine(image: F32, text: F32, counted: B1) -> F32:
     """Return the cosine of centred captions and their ridge predictions, leave-one-out where counted."""
-    from scipy.linalg import cho_factor, cho_solve
-
     sums = PairMoments.zeros(image.shape[1], text.shape[1])
     for low in range(0, image.shape[0], _TILE):
         part = slice(low, low + _TILE)
         sums.add(image[part][counted[part]], text[part][counted[part]])
-    n, p = sums.n, image.shape[1]
-    centre, mean = sums.x / n, sums.y / n
-    gram = sums.xx - n * np.outer(centre, centre)
-    floor = 1e-12 * max(float(np.trace(sums.xx)) / p, 1.0)  # images that do not vary predict the mean
-    factor = cho_factor(gram + max(0.1 * float(np.trace(gram)) / p, floor) * np.eye(p))
-    weight = cho_solve(factor, sums.xy - n * np.outer(centre, mean))
-    out = np.empty(image.shape[0], dtype=np.float32)
-    for low in range(0, image.shape[0], _TILE):
-        part = slice(low, low + _TILE)
-        x, y = image[part] - centre, text[part] - mean
-        leverage = 1 / n + np.einsum("ij,ji->i", x, cho_solve(factor, x.T))
-        held = np.where(counted[part], np.minimum(leverage, 1 - 1e-9), 0.0)[:, None]
-        guess = (x @ weight - held * y) / (1 - held)  # y - (y - guess) / (1 - h)
-        guess += np.where(held > 0, y / (n - 1), 0.0)  # from the mean of the others; y only grows by n / (n - 1)
-        out[part] = _cosine(guess.astype(np.float32), y.astype(np.float32))
-    return out
+    return _Prediction(sums).cosine(image, text, counted)
+
+
+class _Prediction:
+    """Ridge regression of captions on images, from their sums."""
+
+    def __init__(self, sums: PairMoments) -> None:
+        from scipy.linalg import cho_factor, cho_solve
+
+        self._n, p = sums.n, sums.x.shape[0]
+        self._centre, self._mean = sums.x / sums.n, sums.y / sums.n
+        gram = sums.xx - sums.n * np.outer(self._centre, self._centre)
+        floor = 1e-12 * max(float(np.trace(sums.xx)) / p, 1.0)  # images that do not vary predict the mean
+        self._factor = cho_factor(gram + max(0.1 * float(np.trace(gram)) / p, floor) * np.eye(p))
+        self._weight = cho_solve(self._factor, sums.xy - sums.n * np.outer(self._centre, self._mean))
+
+    def cosine(self, image: F32, text: F32, counted: B1) -> F32:
+        """Return the cosine of each centred caption (m, t) and its prediction, leave-one-out where counted."""
+        from scipy.linalg import cho_solve
+
+        out = np.empty(image.shape[0], dtype=np.float32)
+        for low in range(0, image.shape[0], _TILE):
+            part = slice(low, low + _TILE)
+            x, y = image[part] - self._centre, text[part] - self._mean
+            leverage = 1 / self._n + np.einsum("ij,ji->i", x, cho_solve(self._factor, x.T))
+            held = np.where(counted[part], np.minimum(leverage, 1 - 1e-9), 0.0)[:, None]
+            guess = (x @ self._weight - held * y) / (1 - held)  # y - (y - guess) / (1 - h)
+            guess += np.where(held > 0, y / (self._n - 1), 0.0)  # from the others' mean; y only grows by n / (n - 1)
+            out[part] = _cosine(guess.astype(np.float32), y.astype(np.float32))
+        return out
+
+
+def _shared_cosine(rows: Rows, _: Extra) -> dict[str, F32]:
+    text, at = rows.pairs()[1:]
+    return {"align": rows.fill(_cosine(rows.images()[at], text[at]), at)}
+
+
+def _cosine_part(prediction: _Prediction, rows: Rows, _: Extra) -> dict[str, F32]:
+    image, text, at = rows.pairs()
+    return {"align": rows.fill(prediction.cosine(image[at], text[at], rows.counted[at]), at)}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice, repeat
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class HeadScore:
     activation: str = "none"
     output: str = "none"
     column: int = 0
+    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the head's output for every image embedding."""
@@ -47,6 +49,7 @@ class Prompts:
     positive: str
     negative: str
     temperature: float = 100.0
+    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the probability of the positive side."""

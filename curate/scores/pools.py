@@ -45,12 +45,15 @@ def score_pool(
     *,
     target: str | Path | None = None,
     params: Mapping[str, Any] | None = None,
+    on: str | None = None,
 ) -> Scored:
     """Compute scores of every row, admitted or refused, and add them to the pool as columns; embeddings stay.
 
     names: of `curate.list_scores()`. target: another pool of the same encoder, or an .npy file of embeddings (m, d).
     params: fields of the score's dataclass; with several names, each takes those that it has. `view` besides: the
         further encoder whose embeddings are read instead of the pool's own; the columns end in its name.
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which score a fragment each:
+        the scores whose models are sums, and those that look at one sample at a time.
 
     A column that is there already is replaced. Raises UsageError for what does not exist or lacks what it needs, and
     PoolLockedError while another process writes.
@@ -59,14 +62,19 @@ def score_pool(
     settings = dict(params or {})
     view = str(settings.pop("view", "image"))
     made = _made(names, settings)
+    if on:
+        from curate.scores.on_ray import score_parts
+
+        version, rows, columns = score_parts(_there(pool), made, _needs(names), target, view, on)
+        return Scored(str(pool), version, rows, columns, round(time.perf_counter() - started, 3))
     found: dict[str, F32] = {}
     with Writer(path := _there(pool)) as writer:
         opened = Pool.open(path)
-        rows = pool_rows(opened, _needs(names), target, view)
+        taken = pool_rows(opened, _needs(names), target, view)
         for name, score in made.items():
-            for column, values in score.compute(rows).items():
-                found[_checked(column if view == "image" else f"{column}_{view}", name, opened)] = values
-        opened = writer.add_scores(opened, _with_stored(found, opened))
+            for column, values in score.compute(taken).items():
+                found[column_name(column, name, view, opened)] = values
+        opened = writer.add_scores(opened, with_stored(found, opened))
     seconds = round(time.perf_counter() - started, 3)
     return Scored(str(pool), opened.version, opened.rows, {k: _summary(v) for k, v in found.items()}, seconds)
 
@@ -91,8 +99,9 @@ def _needs(names: Sequence[str]) -> set[str]:
     return {word for name in names for need in score_entry(name).needs for word in need.split(" or ")}
 
 
-def _checked(column: str, score: str, pool: Pool) -> str:
+def column_name(column: str, score: str, view: str, pool: Pool) -> str:
     """Return a column's name in the table. Raises UsageError when it would overwrite what is not this score's."""
+    column = column if view == "image" else f"{column}_{view}"
     # Lance refuses dots, and a table with a backtick in a name cannot be read any more.
     column = re.sub(r"[^\w -]", "_", column)
     own = {name for name, _, _ in SCORES[score].columns}
@@ -106,7 +115,7 @@ def _checked(column: str, score: str, pool: Pool) -> str:
     return column
 
 
-def _with_stored(found: dict[str, F32], pool: Pool) -> dict[str, F32]:
+def with_stored(found: dict[str, F32], pool: Pool) -> dict[str, F32]:
     """Return the columns, with the quality measured at arrival where an image is gone: checkpoints judge by it."""
     for name in QUALITY:
         if name in found and name in pool.columns:
@@ -137,13 +146,13 @@ def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None, vie
             f" limits.memory_gb = {limit:g} in the pool's recipe"
         )
     if "image" in needs:
-        image = _unit(pool.embeddings(view))
+        image = unit(pool.embeddings(view))
         embedded = embedded & image.any(axis=1) if view != "image" else embedded
     number = {name: i for i, name in enumerate(classes)}
     return Rows(
         n=table.height,
         image=image,
-        text=_unit(pool.embeddings("text")) if "text" in needs and "text" in pool.columns else None,
+        text=unit(pool.embeddings("text")) if "text" in needs and "text" in pool.columns else None,
         caption=table["caption"].to_list() if "caption" in needs else None,
         label=np.array([number.get(name, -1) for name in table["label"].to_list()], dtype=np.int64),
         classes=classes,
@@ -159,7 +168,7 @@ def pool_rows(pool: Pool, needs: set[str], target: str | Path | None = None, vie
     )
 
 
-def _unit(x: F32) -> F32:
+def unit(x: F32) -> F32:
     """Return the rows scaled to norm 1, in place: float16 left them 1e-4 off, and a cosine above 1."""
     norm = np.sqrt(np.einsum("ij,ij->i", x, x))
     x /= np.where(norm > 0, norm, 1)[:, None]
@@ -232,4 +241,4 @@ def _target(path: str | Place, pool: Pool, state: Mapping[str, Any], view: str) 
     number = {name: i for i, name in enumerate(state["classes"])}
     labels = other.frame(["label"], where="decision = 'admit'")["label"].to_list()
     label = np.array([number.get(name, -1) for name in labels], dtype=np.int64)
-    return target_rows(_unit(other.embeddings(view, where="decision = 'admit'")), label)
+    return target_rows(unit(other.embeddings(view, where="decision = 'admit'")), label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Captions:
 @dataclass(frozen=True)
 class ImageQuality:
     """Decodes every image where it lies."""
+
+    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the quality columns; NaN where an image does not decode."""

@@ -45,6 +45,16 @@ def list_scores() -> list[dict[str, Any]]:
     ]
 
 
+def score_kind(name: str) -> Any:
+    """Return the class of a score."""
+    return _kind(score_entry(name))
+
+
+def in_parts(name: str) -> bool:
+    """Tell whether a score can be had of a collection in parts: its model is a sum, or there is none."""
+    return hasattr(score_kind(name), "by_row") or hasattr(score_kind(name), "in_parts")
+
+
 def _kind(entry: Entry) -> Any:
     module, _, cls = entry.target.partition(":")
     return getattr(importlib.import_module(module), cls)
@@ -52,7 +62,7 @@ def _kind(entry: Entry) -> Any:
 
 def parameters(name: str) -> tuple[str, ...]:
     """Return the names of a score's parameters."""
-    return tuple(f.name for f in fields(_kind(score_entry(name))))
+    return tuple(f.name for f in fields(score_kind(name)))
 
 
 def make_score(name: str, **params: Any) -> Score:
@@ -60,7 +70,7 @@ def make_score(name: str, **params: Any) -> Score:
 
     Raises UsageError for an unknown score or parameter, for one that is needed and missing, or of another type.
     """
-    kind = _kind(score_entry(name))
+    kind = score_kind(name)
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(params) - set(known))
     if unknown:
@@ -102,7 +112,8 @@ def scores_reference() -> str:
     for name, entry in SCORES.items():
         lines += ["", f"## {name}", "", entry.summary, "", "| column | unit | higher means |", "|---|---|---|"]
         lines += [f"| `{column}` | {unit} | {higher} |" for column, unit, higher in entry.columns]
-        lines += ["", f"Needs: {', '.join(entry.needs)}. {entry.paper}."]
+        where = " Runs on a cluster (`--on ray`)." if in_parts(name) else ""
+        lines += ["", f"Needs: {', '.join(entry.needs)}.{where} {entry.paper}."]
         given = [f"`{f.name}`" + ("" if f.default is MISSING else f" = {f.default!r}") for f in fields(_kind(entry))]
         if given:
             lines += ["", f"Parameters: {', '.join(given)}. {(_kind(entry).__doc__ or '').strip()}"]

@@ -28,6 +28,7 @@ class Rows:
     table: dimensions of the V-information families; columns: other values by name
     target: samples like those that are wanted; pixels: decodes every image anew, None where it does not decode
     text_encoder: of the image embeddings' space, for prompts
+    rooted: whether models read square roots, where these rows are a part of those that decide it; else None
     """
 
     n: int
@@ -45,6 +46,7 @@ class Rows:
     target: Rows | None = None
     pixels: Callable[[], Iterator[U8 | None]] | None = None
     text_encoder: Callable[[], Any] | None = None
+    rooted: bool | None = None
 
     def images(self) -> F32:
         """Return the image embeddings. Raises UsageError when there are none."""
@@ -55,7 +57,8 @@ class Rows:
     def features(self) -> F32:
         """Return what the models read: square roots of non-negative features (Hellinger map), else the rows."""
         image = self.images()
-        return np.sqrt(image) if image.size and image.min() >= 0 else image
+        rooted = bool(image.size and image.min() >= 0) if self.rooted is None else self.rooted
+        return np.sqrt(image) if rooted else image
 
     def pairs(self) -> tuple[F32, F32, B1]:
         """Return image features, caption embeddings, and which rows have both."""

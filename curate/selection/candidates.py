@@ -22,7 +22,8 @@ from curate.scores.table import SCORES
 from curate.selection.arrays import codes
 from curate.selection.lazy import of_pool
 from curate.selection.needs import fill, named, needs_of, score_name, score_of
-from curate_kernels.arrays import B1, F32
+from curate.selection.on_ray import RayRows
+from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.registry import entry, make
 from curate_selectors.types import Candidates
 
@@ -36,7 +37,9 @@ _FIELDS = ("embeddings", "text", "captions", "labels", "groups", "target")
 class PoolCandidates:
     """The candidates of a pool, by uid, with what a method may need of them."""
 
-    def __init__(self, pool: Pool, candidates: str, target: str | Path | None, view: str = "image") -> None:
+    def __init__(
+        self, pool: Pool, candidates: str, target: str | Path | None, view: str = "image", ray: Any = None
+    ) -> None:
         dropped = " AND (review IS NULL OR review <> 'drop')" if "review" in pool.columns else ""
         every = f"embedded AND reason NOT IN {_NEVER}{dropped}"
         where = {"admitted": "decision = 'admit'", "all": every}.get(candidates)
@@ -45,6 +48,7 @@ class PoolCandidates:
         if bound_to(pool.state(), view) and view != "image":
             where += f" AND {view} IS NOT NULL"
         self.pool, self.where, self.target, self.view = pool, where, target, view
+        self._ray = ray
         names = [c for c in pool.columns if c not in (*pool.vectors, "history", "meta", "detail")]
         table = pool.frame(names, where=where)
         if not table.height:
@@ -126,14 +130,20 @@ class PoolCandidates:
 
     def _unit(self, view: Any, tiled: bool = False) -> Any:
         """Return the unit rows of a view; unread where tiles will do, and they take most of limits.memory_gb."""
+        if self._ray is not None:
+            return RayRows(self._ray, self.pool, view, self._places())
         d = self.pool.dataset.schema.field(view).type.list_size
         if tiled and 4e-9 * self.table.height * d > _MOST * self.pool.state()["recipe"]["limits"]["memory_gb"]:
-            arrived = self.pool.frame(["row"])["row"].to_numpy()  # ordinals are places in it
-            return of_pool(self.pool, view, np.searchsorted(arrived, self.table["row"].to_numpy()))
+            return of_pool(self.pool, view, self._places())
         x = self.pool.embeddings(view, where=self.where, order=self.order)
         norm = np.linalg.norm(x, axis=1, keepdims=True)
         x /= np.where(norm > 0, norm, 1)  # float16 left them 1e-4 off
         return x
+
+    def _places(self) -> I64:
+        """Return where the candidates lie among the rows of the pool."""
+        arrived = self.pool.frame(["row"])["row"].to_numpy()
+        return np.searchsorted(arrived, self.table["row"].to_numpy())
 
     def _read(self, name: str, scores: dict[str, F32]) -> bool:
         """Add a stored column to `scores`, unless the pool has none, or not of every candidate: it has grown since."""

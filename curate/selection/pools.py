@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from curate.budgets import Budget, parse_budget
+from curate.distributed.cluster import connected
 from curate.errors import UsageError
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
@@ -23,6 +25,7 @@ from curate.selection.arrays import select_among
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
 from curate.selection.epochs import two_phase
+from curate.selection.on_ray import check_spread
 from curate.selection.patches import choose_crops, tiles_of
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.information.patches import OptiDelPatches
@@ -60,6 +63,7 @@ def select_from_pool(
     params: Mapping[str, Any] | None = None,
     constraints: Constraints | None = None,
     target: str | Path | None = None,
+    on: str | None = None,
 ) -> Selected:
     """Choose among a pool's admitted rows and write a manifest.
 
@@ -69,6 +73,8 @@ def select_from_pool(
         instead of the pool's own; scores stay those of the pool's own.
     constraints: what the selection must keep to; columns of the pool, or fields of its rows' metadata.
     target: samples like those that are wanted: another pool of the same encoder, or an .npy file of embeddings (m, d).
+    on: None for this process; `ray` or `ray://HOST:PORT` for the workers of a cluster, which read the embeddings, for
+        methods that work on parts: they choose what they choose here in as many parts.
 
     Scores that the method needs are read where every candidate has one, else computed; nothing is stored.
 
@@ -76,13 +82,31 @@ def select_from_pool(
         UsageError: the budget makes no sense, there is nothing to choose from, constraints cannot be met, or something
             that the method needs is missing. UnknownSelectorError: no such method.
     """
+    if on:
+        check_spread(method, {name: value for name, value in (params or {}).items() if name != "view"})
+    with connected(on) if on else contextlib.nullcontext() as ray:
+        return _selected(pool, out, method, budget, seed, candidates, params, constraints, target, ray)
+
+
+def _selected(
+    pool: Pool | str | Path,
+    out: str | Path,
+    method: str,
+    budget: Budget,
+    seed: int,
+    candidates: str,
+    params: Mapping[str, Any] | None,
+    constraints: Constraints | None,
+    target: str | Path | None,
+    ray: Any,
+) -> Selected:
     started = time.perf_counter()
     chosen_by, given = dict(params or {}), constraints or Constraints()
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
     view = str(chosen_by.pop("view", "image"))
     if view != "image" and isinstance(make(method, **chosen_by), OptiDelPatches):
         raise UsageError("crops are chosen by the pool's own encoder; leave view out")
-    source = PoolCandidates(pool, candidates, target, view)
+    source = PoolCandidates(pool, candidates, target, view, ray)
     picked = _picked(source, method, chosen_by, budget, seed, given)
     made = make(method, **chosen_by)
     nested = entry(method).nested_as(made) and given.nested()

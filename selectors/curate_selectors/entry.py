@@ -21,6 +21,7 @@ class Entry:
     nested: with the same seed a smaller selection is a prefix of a larger one, weights and all
     draws: rows are taken by chance, and their probabilities are told
     tiled: embeddings are only ever sliced, so they need not fit memory
+    spread: embeddings are worked on through `curate_selectors.parts`, so they may lie on several machines
 
     Where one depends on parameters, the class has a property of the same name and the entry says what holds with
     the defaults.
@@ -34,6 +35,7 @@ class Entry:
     nested: bool = True
     draws: bool = False
     tiled: bool = False
+    spread: bool = False
 
     def nested_as(self, made: Any) -> bool:
         """Tell whether a method made with its parameters is nested."""
@@ -46,3 +48,7 @@ class Entry:
     def tiled_as(self, made: Any) -> bool:
         """Tell whether a method made with its parameters reads embeddings by slices only."""
         return bool(getattr(made, "tiled", self.tiled))
+
+    def spread_as(self, made: Any) -> bool:
+        """Tell whether a method made with its parameters works on embeddings that lie on several machines."""
+        return bool(getattr(made, "spread", self.spread))

@@ -161,6 +161,13 @@ def _described(name: str, row: Entry) -> list[str]:
     }.get(row.kind, "")
     nested = "" if row.kind == ("stream",) else "Nested. " if row.nested else "Not nested. "
     drawn = ("Draws at random. " if row.draws else "") + ("Reads by tiles. " if row.tiled else "")
+    drawn += (
+        "Runs on a cluster (`--on ray`). "
+        if row.spread
+        else "In parts, runs on a cluster (`--on ray`). "
+        if hasattr(kind, "spread")
+        else ""
+    )
     told = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
     lines = ["", f"### {name}", "", row.summary, "", f"{forms}{nested}{drawn}Needs {needs}. {row.paper}."]
     chooses = inspect.getdoc(kind.select) if hasattr(kind, "select") else ""

@@ -199,7 +199,9 @@ def test_resampled_centres_spread_over_the_support() -> None:
     plain, spread = (
         np.mean(
             [
-                np.bincount(assign(spread_centres(x, 16, resample, 10, np.random.default_rng(s)), np.eye(16)[:4])[0])[0]
+                np.bincount(
+                    assign(spread_centres(of(x), 16, resample, 10, np.random.default_rng(s)), np.eye(16)[:4])[0]
+                )[0]
                 for s in range(3)
             ]
         )
@@ -215,7 +217,7 @@ def test_probabilities_hold_where_budgets_cannot_be_shared_evenly(
 ) -> None:
     """The tree is the same for all seeds here: chance lies in the order of clusters and of rows."""
     x, _ = balls([14, 9, 7, 4, 3, 3, 2, 2, 1], width=0.3)
-    nodes, sim = Hierarchical(levels)._tree(x, levels, np.random.default_rng(0))
+    nodes, sim = Hierarchical(levels)._tree(of(x), levels, np.random.default_rng(0))
     monkeypatch.setattr(Hierarchical, "_tree", lambda *_: (nodes, sim))
     for leaf in ("random", "nearest"):
         taken, told, sums = np.zeros(45), np.zeros(45), []

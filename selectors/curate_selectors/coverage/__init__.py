@@ -49,6 +49,7 @@ METHODS: dict[str, Entry] = {
         "Abbas et al. 2023, arXiv:2303.09540",
         "Near duplicates inside k-means clusters go first.",
         tiled=True,
+        spread=True,
     ),
     "d4": Entry(
         "curate_selectors.coverage.semdedup:D4",
@@ -71,6 +72,7 @@ METHODS: dict[str, Entry] = {
         "Vo et al., TMLR 2024, arXiv:2405.15613",
         "Clusters of clusters, with equal budgets from the top down: nearly uniform over the support.",
         draws=True,
+        spread=True,
     ),
     "zcore": Entry(
         "curate_selectors.coverage.zcore:ZCore",

@@ -7,6 +7,7 @@ Greedy picks reach 1 - 1/e of the best value (Nemhauser, Wolsey & Fisher 1978); 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from curate_kernels.greedy import cover_lists, cover_rows, cover_some
 from curate_selectors.coverage.graph import nearest_rows
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, in_order, need_rows
+from curate_selectors.parts import ascending, over_parts, random_parts, some_rows
 from curate_selectors.types import Candidates, Selection
 
 _DENSE = 16_384  # rows whose similarities are held at once, 1 GiB
@@ -49,14 +51,23 @@ class FacilityLocation:
         """Tell whether a smaller selection is a prefix of a larger one."""
         return self.parts == 1 and not self.epsilon
 
+    @property
+    def spread(self) -> bool:
+        """Tell whether parts may be worked on elsewhere."""
+        return self.parts > 1
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
         """Return `count` rows, greedy order; gain is what each adds to the objective.
 
         Memory O(n neighbors), with neighbors = 0 O(n²), 1 GiB at most. Time O(n² d / 2), in p parts a p-th of it.
         """
         check_count(data, count)
-        x, rng = need_rows(data, "facility-location"), np.random.default_rng(seed)
-        picked, gain = self._greedy(x, x, count, rng) if self.parts == 1 else self._in_parts(x, count, rng)
+        rng = np.random.default_rng(seed)
+        if self.parts > 1:
+            picked, gain = self._in_parts(data, count, seed, rng)
+        else:
+            x = need_rows(data, "facility-location")
+            picked, gain = self._greedy(x, x, count, rng)
         return in_order(picked, gain.astype(np.float32))
 
     def _greedy(self, x: F32, covered: F32, count: int, rng: np.random.Generator) -> tuple[I64, F64]:
@@ -78,24 +89,28 @@ class FacilityLocation:
     def _draw(self, n: int, count: int, rng: np.random.Generator) -> F64:
         return rng.random((count, min(n, int(np.ceil(n / count * np.log(1 / self.epsilon))))))
 
-    def _in_parts(self, x: F32, count: int, rng: np.random.Generator) -> tuple[I64, F64]:
+    def _in_parts(self, data: Candidates, count: int, seed: int, rng: np.random.Generator) -> tuple[I64, F64]:
         """Pick in each part, then among these, unless one part's picks are better.
 
         Values are measured on as many rows as fit beside the picks in 1 GiB, and told for all.
         """
-        found = []
-        for part in map(np.sort, np.array_split(rng.permutation(x.shape[0]), self.parts)):
-            rows = x[part]
-            found.append(part[self._greedy(rows, rows, min(count, part.size), rng)[0]])
-        union = np.sort(np.concatenate(found))
-        room = max(1, _DENSE * _DENSE // max(union.size, 1))
-        sample = x[np.sort(rng.permutation(x.shape[0])[:room])]
-        picked, gain = self._greedy(x[union], sample, count, rng)
-        best, most = union[picked], gain
-        for picks in found:
-            if picks.size == count and (gains := _gains(x[picks], sample)).sum() > most.sum():
+        owner = random_parts(data.n, self.parts, rng)
+        told = [{"count": count, "seed": [seed, part]} for part in range(self.parts)]
+        parts = list(over_parts(data, "facility-location", owner, self._of_part, told))
+        found = [np.flatnonzero(owner == part)[own["picked"]] for part, own in enumerate(parts)]
+        some, x = ascending(found, [own["x"] for own in parts])
+        room = max(1, _DENSE * _DENSE // max(some.size, 1))
+        sample = some_rows(data, "facility-location", np.sort(rng.permutation(data.n)[:room]))
+        picked, gain = self._greedy(x, sample, count, rng)
+        best, most = some[picked], gain
+        for picks, own in zip(found, parts, strict=True):
+            if picks.size == count and (gains := _gains(own["x"], sample)).sum() > most.sum():
                 best, most = picks, gains
-        return best, most * (x.shape[0] / max(sample.shape[0], 1))
+        return best, most * (data.n / max(sample.shape[0], 1))
+
+    def _of_part(self, x: F32, told: dict[str, Any]) -> dict[str, Any]:
+        picked, _ = self._greedy(x, x, min(told["count"], x.shape[0]), np.random.default_rng(told["seed"]))
+        return {"picked": picked, "x": x[picked]}
 
 
 def _gains(rows: F32, covered: F32) -> F64:

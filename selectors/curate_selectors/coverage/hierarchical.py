@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64
 from curate_selectors.balance.shares import turns
-from curate_selectors.coverage.clusters import assign, lloyd, spherical_centres
-from curate_selectors.coverage.rank import ROUNDS
+from curate_selectors.coverage.clusters import lloyd, spherical_centres, training_rows
+from curate_selectors.coverage.rank import ROUNDS, nearest_centre
 from curate_selectors.errors import SelectorError
 from curate_selectors.fill import fill, in_turns
 from curate_selectors.inputs import check_count, need_rows
+from curate_selectors.parts import by_row, some_rows
 from curate_selectors.types import Candidates, Selection
 
 
@@ -53,28 +55,28 @@ class Hierarchical:
         Time O(n levels[0] d), memory O(n + levels[0] d).
         """
         check_count(data, count)
-        x = need_rows(data, "hierarchical")
+        data = data if hasattr(data.x, "by_row") else replace(data, x=need_rows(data, "hierarchical"))
         rng = np.random.default_rng(seed)
         n = data.n
-        nodes, sim = self._tree(x, self.levels or (int(n ** (2 / 3)) or 1, int(n ** (1 / 3)) or 1), rng)
+        nodes, sim = self._tree(data, self.levels or (int(n ** (2 / 3)) or 1, int(n ** (1 / 3)) or 1), rng)
         order = rng.permutation(n) if self.leaf == "random" else np.argsort(-sim, kind="stable")
         for node in nodes:
             order = in_turns(node, order, rng.permutation(n))
         index = order[:count].astype(np.int64)
         return Selection(index, sim[index], np.ones(count, dtype=np.float32), self._chances(nodes, order, count))
 
-    def _tree(self, x: F32, levels: tuple[int, ...], rng: np.random.Generator) -> tuple[list[I64], F32]:
+    def _tree(self, data: Candidates, levels: tuple[int, ...], rng: np.random.Generator) -> tuple[list[I64], F32]:
         """Return each row's node in every level, finest first, and its cosine to the finest one's centre."""
         nodes: list[I64] = []
-        own = np.zeros(x.shape[0], dtype=np.float32)
-        points, to_points = x, np.arange(x.shape[0], dtype=np.int64)
-        for clusters in levels if x.shape[0] else ():
+        own = np.zeros(data.n, dtype=np.float32)
+        points, to_points = data, np.arange(data.n, dtype=np.int64)
+        for clusters in levels if data.n else ():
             centre = spread_centres(points, clusters, self.resample, self.nearest, rng)
-            at, sim = assign(points, centre)
+            at, sim = _assigned(points, centre)
             own = own if nodes else sim
             to_points = at[to_points]
             nodes.append(to_points)
-            points = centre
+            points = Candidates(n=centre.shape[0], x=centre)
         return nodes or [to_points], own
 
     def _chances(self, nodes: list[I64], order: I64, count: int) -> F32:
@@ -108,13 +110,21 @@ def expected(nodes: list[I64], count: int) -> F64:
     return share
 
 
-def spread_centres(x: F32, clusters: int, resample: int, nearest: int, rng: np.random.Generator) -> F32:
+def spread_centres(data: Candidates, clusters: int, resample: int, nearest: int, rng: np.random.Generator) -> F32:
     """Return centres (k, d) of k-means, fitted again `resample` times on the `nearest` rows to each centre."""
-    centre = spherical_centres(x, clusters, ROUNDS, rng)
+    clusters = min(clusters, data.n)
+    centre = spherical_centres(
+        some_rows(data, "hierarchical", training_rows(data.n, clusters, rng)), clusters, ROUNDS, rng
+    )
     for _ in range(resample):
-        at, sim = assign(x, centre)
+        at, sim = _assigned(data, centre)
         order = np.lexsort((-sim, at))
         first = np.flatnonzero(np.diff(at[order], prepend=-1))
         place = np.arange(order.size) - np.repeat(first, np.diff(first, append=order.size))
-        centre = lloyd(x[np.sort(order[place < nearest])], centre, 3)
+        centre = lloyd(some_rows(data, "hierarchical", np.sort(order[place < nearest])), centre, 3)
     return centre
+
+
+def _assigned(data: Candidates, centre: F32) -> tuple[I64, F32]:
+    found = by_row(data, "hierarchical", partial(nearest_centre, centre), max(data.n, 1))
+    return found["at"], found["sim"]

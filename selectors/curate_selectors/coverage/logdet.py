@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from curate_kernels.arrays import F32, F64, I64
 from curate_selectors.coverage.blocks import TAKEN, largest
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, in_order, need_rows
+from curate_selectors.parts import ascending, over_parts, random_parts
 from curate_selectors.types import Candidates, Selection
 
 _TILE = 8192
@@ -26,29 +28,69 @@ class LogDet:
 
     ridge: variance that every row keeps; above 0, as picks beyond the d-th add nothing without it
     block: rows among which picks are made at once
+    parts: 2 or more for GreeDi: greedy in random parts, then among what they picked (Mirzasoleiman et al. 2013); not
+        nested
     """
 
     ridge: float = 0.1
     block: int = 512
+    parts: int = 1
 
     def __post_init__(self) -> None:
+        if self.parts < 1:
+            raise SelectorError(f"parts is {self.parts}; at least 1 is needed")
         if self.ridge <= 0 or self.block < 1:
             raise SelectorError(f"ridge is {self.ridge}, block {self.block}; above 0 and at least 1 are needed")
 
+    @property
+    def nested(self) -> bool:
+        """Tell whether a smaller selection is a prefix of a larger one."""
+        return self.parts == 1
+
+    @property
+    def spread(self) -> bool:
+        """Tell whether parts may be worked on elsewhere."""
+        return self.parts > 1
+
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows, greedy order; gain is what each adds to f. Time O(count n d), memory O(n + d²)."""
-        del seed  # nothing is drawn
+        """Return `count` rows, greedy order; gain is what each adds to f. Time O(count n d), memory O(n + d²).
+
+        The seed draws the parts, where there are several.
+        """
         check_count(data, count)
-        x = need_rows(data, "log-det")
+        if self.parts > 1:
+            index, gain = self._in_parts(data, count, seed)
+        else:
+            index, gain = self._greedy(need_rows(data, "log-det"), count)
+        return in_order(index, gain.astype(np.float32))
+
+    def _in_parts(self, data: Candidates, count: int, seed: int) -> tuple[I64, F64]:
+        """Pick in each part, then among these, unless one part's picks are better."""
+        owner = random_parts(data.n, self.parts, np.random.default_rng(seed))
+        parts = list(over_parts(data, "log-det", owner, self._of_part, [{"count": count}] * self.parts))
+        found = [np.flatnonzero(owner == part)[own["picked"]] for part, own in enumerate(parts)]
+        some, x = ascending(found, [own["x"] for own in parts])
+        index, gain = self._greedy(x, count)
+        best, most = some[index], gain
+        for picks, own in zip(found, parts, strict=True):
+            if picks.size == count and own["gain"].sum() > most.sum():
+                best, most = picks, own["gain"]
+        return best, most
+
+    def _of_part(self, x: F32, told: dict[str, Any]) -> dict[str, Any]:
+        picked, gain = self._greedy(x, min(told["count"], x.shape[0]))
+        return {"picked": picked, "gain": gain, "x": x[picked]}
+
+    def _greedy(self, x: F32, count: int) -> tuple[I64, F64]:
+        """Return picks among the rows x (n, d), and what each adds to f."""
         # Rows of norm 1 are equal to begin with: what their squares sum to beyond that is rounding.
         h = np.round(np.einsum("ij,ij->i", x, x, dtype=np.float64), 5) / self.ridge
         inverse = np.eye(x.shape[1]) / self.ridge
         index, gain = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.float64)
         done = 0
         while done < count:
-            found = self._among(x, h, inverse, index[done:], gain[done:])
-            done += found
-        return in_order(index, np.log1p(gain).astype(np.float32))
+            done += self._among(x, h, inverse, index[done:], gain[done:])
+        return index, np.log1p(gain)
 
     def _among(self, x: F32, h: F64, inverse: F64, index: I64, gain: F64) -> int:
         """Pick among the rows with the largest h, write which and their h, renew h and A⁻¹, and return how many."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from curate_kernels.arrays import F32, F64, I64, unit_rows
 from curate_kernels.codes import add_rows
 from curate_selectors.coverage.clusters import assign, spherical_centres, training_rows
 from curate_selectors.inputs import need_labels, need_rows, need_score
-from curate_selectors.tiles import TILE, check_shape, gathered, row_tiles
+from curate_selectors.parts import by_row
+from curate_selectors.tiles import TILE, check_shape, gathered
 from curate_selectors.types import Candidates
 
 ROUNDS = 20
@@ -28,11 +32,14 @@ def clusters_in_tiles(data: Candidates, method: str, clusters: int, seed: int) -
     wanted = min(clusters or max(1, int(np.sqrt(data.n))), data.n)
     rng = np.random.default_rng(seed)
     centre = spherical_centres(gathered(data, method, training_rows(data.n, wanted, rng)), wanted, ROUNDS, rng)
-    at, far = np.empty(data.n, dtype=np.int64), np.empty(data.n, dtype=np.float32)
-    for start, rows in row_tiles(data, method):
-        at[start : start + TILE], sim = assign(rows, centre)
-        far[start : start + TILE] = np.maximum(1 - sim, 0)
-    return at, far
+    found = by_row(data, method, partial(nearest_centre, centre), TILE)
+    return found["at"], np.maximum(1 - found["sim"], 0)
+
+
+def nearest_centre(centre: F32, x: F32, _: Any = None) -> dict[str, Any]:
+    """Return what `assign` does, by name: `at` (n,) int64 and `sim` (n,) float32."""
+    at, sim = assign(x, centre)
+    return {"at": at, "sim": sim}
 
 
 def classes_of(data: Candidates, x: F32, method: str, seed: int) -> tuple[I64, F32]:

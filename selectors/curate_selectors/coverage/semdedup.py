@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +11,13 @@ from curate_kernels.arrays import F32, I64
 from curate_selectors.coverage.rank import clusters_in_tiles, clusters_of
 from curate_selectors.errors import SelectorError
 from curate_selectors.inputs import check_count, in_order, need_rows
-from curate_selectors.tiles import gathered
+from curate_selectors.parts import over_parts
 from curate_selectors.types import Candidates, Selection
 
 _TILE = 512
 _LONGEST = 16  # times the mean size of a cluster: longer ones are cut
 _PART_BYTES = 1 << 32  # float32 rows in memory at a time
+_PARTS_EACH = 4  # of a worker, where there are several: parts are not equally long
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +88,22 @@ def similarity_in_parts(data: Candidates, cluster: I64, far: F32, far_first: boo
     if isinstance(data.x, np.ndarray) and not isinstance(data.x, np.memmap) and data.x.dtype == np.float32:
         return similarity_before(data.x, cluster, far, far_first)
     assert data.x is not None
-    most = max(_PART_BYTES // (4 * max(data.x.shape[1], 1)), 1)
     sizes = np.bincount(cluster) if data.n else np.zeros(0, dtype=np.int64)
-    part = np.cumsum(sizes) // most  # of each cluster; none is cut, so a part may hold one cluster's rows more
-    sim = np.empty(data.n, dtype=np.float32)
     longest = _longest(data.n, int(np.count_nonzero(sizes)))
-    for number in np.unique(part[cluster]):
-        rows = np.flatnonzero(part[cluster] == number)
-        sim[rows] = similarity_before(gathered(data, "semdedup", rows), cluster[rows], far[rows], far_first, longest)
+    most = max(_PART_BYTES // (4 * max(data.x.shape[1], 1)), 1)
+    most = min(most, max(-(-data.n // (_PARTS_EACH * getattr(data.x, "workers", 0) or 1)), 1))
+    part = np.cumsum(sizes) // most  # of each cluster; none is cut, so a part may hold one cluster's rows more
+    owner = np.unique(part[cluster], return_inverse=True)[1].reshape(-1).astype(np.int64)
+    told = [{"far_first": far_first, "longest": longest}] * (int(owner.max(initial=-1)) + 1)
+    sim = np.empty(data.n, dtype=np.float32)
+    found = over_parts(data, "semdedup", owner, _similarity, told, {"cluster": cluster, "far": far})
+    for number, own in enumerate(found):
+        sim[owner == number] = own["sim"]
     return sim
+
+
+def _similarity(x: F32, told: dict[str, Any]) -> dict[str, F32]:
+    return {"sim": similarity_before(x, told["cluster"], told["far"], told["far_first"], told["longest"])}
 
 
 def similarity_before(x: F32, cluster: I64, far: F32, far_first: bool, longest: int = 0) -> F32:

@@ -1,0 +1,201 @@
+"""One plain function over many parts of a collection: Ray Data places, repeats, holds back and grows the workers.
+
+Parts and results are named values: arrays, carried as safetensors, and what JSON can say. The function itself is
+carried by Ray. A worker that dies is replaced and its part is done again, so a function must give the same however
+often it is called.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.errors import ClusterError, CurateError
+from curate.version import __version__
+from curate_selectors.errors import SelectorError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Values = Mapping[str, Any]
+Work = Callable[[dict[str, Any]], Values]
+
+
+def each(
+    ray: Any, make: Callable[[], Work], parts: Sequence[Values], *, kept: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield what a function gives of each part, in the order of parts, as soon as all before are there.
+
+    make: makes the function where it runs
+    kept: it is dear to make, as it loads a model: once in a worker that stays (an actor, with a GPU where the cluster
+        has one; Ray adds actors while parts wait), and not for every part
+
+    Raises what the function raised, where it is one of curate's errors, else ClusterError.
+    """
+    if not parts:
+        return
+    from ray.data import ActorPoolStrategy, from_items
+
+    _check(ray)
+    made = ray.put(make)  # held here until the end, as a worker that is started again needs it
+    rows = [_packed(part) for part in parts]
+    dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
+    dataset.context.execution_options.preserve_order = True
+    if kept:
+        pool = ActorPoolStrategy(min_size=1, max_size=len(rows))
+        gpus = 1 if has_gpus(ray) else 0
+        dataset = dataset.map_batches(
+            _Worker, fn_constructor_args=(made,), compute=pool, num_gpus=gpus, num_cpus=1, **_BLOCK
+        )
+    else:
+        dataset = dataset.map_batches(_once, fn_args=(made,), num_cpus=1, **_BLOCK)
+    for block in _run(dataset):
+        yield from _unpacked(block)
+
+
+def shuffled(
+    ray: Any, read: Callable[[], Work], parts: Sequence[Values], make: Callable[[], Work]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Bring rows to their owners; yield (owner, what a function gives of all its rows), in no order.
+
+    read: makes the function that gives a part's rows: `owner` (m,) int64, and further arrays of m rows each
+    make: makes the function of an owner's rows, which come in no order
+    """
+    from ray.data import from_items
+    from ray.data.context import ShuffleStrategy
+
+    _check(ray)
+    reading, made = ray.put(read), ray.put(make)
+    rows = [_packed(part) for part in parts]
+    dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
+    # Of tasks alone: what a dead worker held is computed again, where aggregating actors would have lost it.
+    dataset.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    dataset = dataset.map_batches(_rows, fn_args=(reading,), num_cpus=1, **_BLOCK)
+    dataset = dataset.groupby("owner").map_groups(_owned, fn_args=(made,), batch_format="numpy", num_cpus=1)
+    for block in _run(dataset):
+        yield from zip(block.column("owner").to_pylist(), _unpacked(block), strict=True)
+
+
+def once(ray: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function of a module gives on a worker such as those of `each` with `kept`. Raises as `each`."""
+    try:
+        task = ray.remote(num_cpus=1, num_gpus=1 if has_gpus(ray) else 0)(function)
+        return ray.get(task.remote(*arguments))
+    except ray.exceptions.RayError as error:
+        raise _ours(error) from error
+
+
+def _check(ray: Any) -> None:
+    """Raise ClusterError where a worker has no curate, which Ray Data would repeat without end, or another version."""
+    found = once(ray, version)
+    if found != __version__:
+        raise ClusterError(f"a worker has curate {found}, and here it is {__version__}; install one on each machine")
+
+
+def version() -> str:
+    """Return the version of curate where this runs."""
+    return __version__
+
+
+def has_gpus(ray: Any) -> bool:
+    """Tell whether any machine of the cluster has a GPU."""
+    return bool(ray.cluster_resources().get("GPU", 0))
+
+
+def _packed(values: Values) -> dict[str, Any]:
+    from safetensors.numpy import save
+
+    arrays = {name: np.asarray(value, order="C") for name, value in values.items() if isinstance(value, np.ndarray)}
+    told = {name: value for name, value in values.items() if name not in arrays}
+    return {"told": json.dumps(told), "data": bytes(save(arrays))}
+
+
+def _unpacked(block: pa.Table) -> Iterator[dict[str, Any]]:
+    from safetensors.numpy import load
+
+    for told, data in zip(block.column("told").to_pylist(), block.column("data"), strict=True):
+        yield json.loads(told) | load(data.as_buffer().to_pybytes())
+
+
+_RAYS_WORDS = "\nFailed to apply UDF"
+_BLOCK: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+
+
+class _Worker:
+    """An actor's function, made once."""
+
+    def __init__(self, made: Any) -> None:
+        self._work = _made(made)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return _applied(self._work, block)
+
+
+def _once(block: pa.Table, made: Any) -> pa.Table:
+    return _applied(_made(made), block)
+
+
+def _made(made: Any) -> Work:
+    import ray
+
+    try:
+        work: Work = ray.get(made)()
+    except ray.exceptions.RaySystemError as error:  # which Ray would repeat without end
+        raise ClusterError(f"a worker cannot load its function: {error}") from error
+    return work
+
+
+def _applied(work: Work, block: pa.Table) -> pa.Table:
+    return _table([_packed(work(part)) for part in _unpacked(block)])
+
+
+def _rows(block: pa.Table, made: Any) -> dict[str, Any]:
+    (part,) = _unpacked(block)
+    return dict(_made(made)(part))
+
+
+def _owned(group: dict[str, Any], made: Any) -> pa.Table:
+    import pyarrow as pa
+
+    owner = pa.array(group["owner"][:1])
+    return _table([_packed(_made(made)(group))]).append_column("owner", owner)
+
+
+def _table(packed: Sequence[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    data = pa.array([values["data"] for values in packed], pa.large_binary())
+    return pa.table({"told": [values["told"] for values in packed], "data": data})
+
+
+def _quiet(dataset: Any) -> Any:
+    """Return a dataset that tells of itself in its log files only, and raises what its functions raise."""
+    for name in ("ray.data", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    dataset.context.enable_progress_bars = False
+    dataset.context.raise_original_map_exception = True
+    return dataset
+
+
+def _run(dataset: Any) -> Iterator[pa.Table]:
+    import ray
+
+    try:
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    except ray.exceptions.RayError as error:
+        raise _ours(error) from error
+
+
+def _ours(error: Exception) -> Exception:
+    """Return the named error that a worker raised, without Ray's words, else one that says that the cluster failed."""
+    cause = getattr(error, "cause", None)
+    told = str(cause or error).partition(_RAYS_WORDS)[0].strip()
+    if isinstance(cause, (CurateError, SelectorError)):
+        cause.args = (told, *cause.args[1:])
+        return cause
+    missing = "; install curate on each machine" if "ModuleNotFoundError" in told else ""
+    return ClusterError(f"the Ray cluster could not do its part: {told.splitlines()[-1]}{missing}")
