@@ -48,6 +48,7 @@ def grow(
     metrics_port: Annotated[
         int | None, typer.Option(help="With --follow: serve Prometheus metrics on 127.0.0.1.")
     ] = None,
+    on: Annotated[str | None, typer.Option(help="A Ray cluster to work on: ray, or ray://HOST:PORT.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
@@ -63,6 +64,7 @@ def grow(
         raise UsageError("--every and --metrics-port mean something with --follow only")
     if follow:
         settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
+        settings["on"] = on
         _follow(sources, pool, settings, every, metrics_port, as_json)
         return
     with progress_bar("growing") as progress:
@@ -74,6 +76,7 @@ def grow(
             change_recipe=change_recipe,
             guard=guard or (),
             progress=progress,
+            on=on,
         )
     answer(dataclasses.asdict(done), as_json, _grown)
 

@@ -1,7 +1,7 @@
 """The kept set over the machines of a cluster: the same answers as in one process, to the bit.
 
-Hashes, uids and flags stay with the driver, and so do the centres of the lists; rows lie with owners. Blocks of rows that
-are in no list yet go to the owners in turn and are searched by all. A list lies with one owner, with its rows: a query
+Hashes, uids and flags stay with the driver, and so do the centres of the lists; rows lie with owners. Blocks of rows
+that are in no list yet go to the owners in turn and are searched by all. A list lies with one owner, with its rows: a query
 goes to the owners of the lists that it reads, twice: the best rows by estimate of all of them set the bar that every
 other row must pass. What a search gives is the best of what its parts give, so it does not matter where a row lies.
 """

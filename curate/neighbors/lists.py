@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.neighbors.coarse import BLOCK, Coarse
 from curate.neighbors.centres import training_rows
+from curate.neighbors.coarse import BLOCK, Coarse
 from curate.neighbors.pages import KNOWN, SIGMAS, Pages
 from curate_kernels.arrays import I64
 from curate_kernels.kept import near_lists, rough_best, weigh_known

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from curate.neighbors.flat import search_tiles
 from curate.neighbors.coarse import BLOCK
+from curate.neighbors.flat import search_tiles
 from curate.neighbors.lists import Lists
 from curate.neighbors.products import WholeTiles
 from curate_kernels.arrays import B1, F32, I64
