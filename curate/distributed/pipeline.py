@@ -34,6 +34,8 @@ def stream(
     A worker that dies is replaced, and its part is done again: functions must give the same however often they are
     called. Raises what they raised, where it is one of curate's errors, else WorkerError.
     """
+    if not count:
+        return
     import ray.data
 
     reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
