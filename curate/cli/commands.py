@@ -63,8 +63,8 @@ def grow(
     if not follow and (metrics_port is not None or every != 10.0):
         raise UsageError("--every and --metrics-port mean something with --follow only")
     if follow:
-        settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
-        settings["on"] = on
+        settings: dict[str, Any] = {"recipe": recipe, "options": options, "guard": guard or ()}
+        settings |= {"change_recipe": change_recipe, "on": on}
         _follow(sources, pool, settings, every, metrics_port, as_json)
         return
     with progress_bar("growing") as progress:

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from curate.distributed.parts import Best, Part, Query, Rough, joined
 from curate.neighbors.centres import Centres
-from curate.neighbors.flat import asked, search_tiles
+from curate.neighbors.flat import search_tiles
 from curate.neighbors.pages import KNOWN, SIGMAS, Pages
 from curate.neighbors.products import WholeTiles
-from curate_kernels.arrays import B1, F32, I32, I64, U8
+from curate_kernels.arrays import B1, F32, I32, I64
 from curate_kernels.kept import near_lists, pair_inner, rough_best
-from curate_kernels.search import U16, Asked, Kept, Rotated
+from curate_kernels.search import U16, Asked, Kept
 
 _BLOCK = 1024
-
-
-class Part(NamedTuple):
-    """Rows on their way. numbers: (n,), ascending; rows: (n, d), captions: (n, t), bits of float16; flags: (n,)."""
-
-    numbers: I64
-    rows: U16
-    captions: U16
-    flags: U8
-
-
-class Query(NamedTuple):
-    """What is asked of every owner; see `Asked` and `Kept`."""
-
-    queries: F32
-    captions: F32
-    captioned: B1
-    least: tuple[float, float]
-    k: int
-    need: int
-    turned: Rotated | None
-
-    def ask(self) -> Asked:
-        """Return it with room for an answer."""
-        return asked(self.queries, self.k, self.captions, self.captioned, self.least)
-
-
-class Best(NamedTuple):
-    """An answer: (b, k) best similarities, and (b,) similarity and number of the twin, -inf and -1 for none."""
-
-    best: F32
-    twin_sim: F32
-    twin: I64
-
-
-class Rough(NamedTuple):
-    """Rows that are near by estimate, (b, c), best first: estimate, number (-1: none), similarity, may be the twin."""
-
-    rough: F32
-    numbers: I64
-    sims: F32
-    same: B1
 
 
 class _Rows:
@@ -67,20 +26,21 @@ class _Rows:
         self.size = 0
         self.longest = 0.0
         self.tiles = WholeTiles()
-        self._part = _empty(0, width, beside)
+        self._part = Part.blank(np.zeros(0, dtype=np.int64), width, beside)
 
     @property
     def part(self) -> Part:
-        return Part(*(array[: self.size] for array in self._part))
+        return self._part.at(slice(self.size))
 
     def put(self, part: Part) -> None:
         start, self.size = self.size, self.size + part.numbers.size
         room = self._part.numbers.size
         if self.size > room:
+            grown = max(self.size, room + room // 8)
             for array in self._part:
-                array.resize((max(self.size, room + room // 8), *array.shape[1:]), refcheck=False)
-        for array, new in zip(self._part, part, strict=True):
-            array[start : self.size] = new
+                array.resize((grown, *array.shape[1:]), refcheck=False)
+        self._part.numbers[start : self.size] = part.numbers
+        self._part.write(slice(start, self.size), part)
         for first in range(0, part.numbers.size, _BLOCK):
             whole = part.rows[first : first + _BLOCK].view(np.float16).astype(np.float32)
             length = float(np.sqrt(np.einsum("ij,ij->i", whole, whole).max(initial=0.0))) * 1.0001
@@ -124,7 +84,7 @@ class Owner:
         for name in ("_raw", "_listed"):
             old = getattr(self, name).part
             setattr(self, name, _Rows(width, beside))
-            getattr(self, name).put(_wider(old, width, beside))
+            getattr(self, name).put(old.wider(width, beside))
 
     def put(self, part: Part) -> None:
         """Take rows in, with higher numbers than all before."""
@@ -138,33 +98,30 @@ class Owner:
 
     def renumber(self, alive: I64) -> None:
         """Keep these rows only, and number them from 0 in this order; all are in no list."""
-        merged = _joined([self._listed.part, self._raw.part])
+        merged = joined([self._listed.part, self._raw.part])
         new = np.searchsorted(alive, merged.numbers)
         stay = new < alive.size
         stay[stay] = alive[new[stay]] == merged.numbers[stay]
-        merged = _chosen(merged._replace(numbers=new), stay)
-        self._hold(merged)
+        self._hold(merged._replace(numbers=new).at(stay))
 
     def forget(self) -> None:
         """Let no row be in a list."""
         if self._pages is not None:
-            self._hold(_joined([self._listed.part, self._raw.part]))
+            self._hold(joined([self._listed.part, self._raw.part]))
 
     def take(self, numbers: I64) -> Part:
         """Return rows by number."""
-        out = _empty(numbers.size, self._width, self._beside)
-        out.numbers[:] = numbers
+        out = Part.blank(numbers, self._width, self._beside)
         for rows in (self._raw, self._listed):
             where, here = rows.at(numbers)
-            for array, own in zip(out[1:], rows.part[1:], strict=True):
-                array[here] = own[where[here]]
+            out.write(here, rows.part.at(where[here]))
         return out
 
     def cut(self, first: int) -> None:
         """Let rows in no list go that have lower numbers."""
         part = self._raw.part
         self._raw = _Rows(self._width, self._beside)
-        self._raw.put(_chosen(part, part.numbers >= first))
+        self._raw.put(part.at(part.numbers >= first))
 
     # Lists
 
@@ -183,13 +140,13 @@ class Owner:
         """
         part, near = self._usable(size, need), self._near
         owner, local = where
-        out = [(_chosen(part, owner[near] == to), local[near[owner[near] == to]]) for to in range(count)]
+        out = [(part.at(owner[near] == to), local[near[owner[near] == to]]) for to in range(count)]
         return out if count > 1 else out[0]
 
     def receive(self, size: int, centres: F32, *parts: tuple[Part, I32]) -> None:
         """Take in lists with their rows; of the rows in no list those from `size` on stay."""
         self.cut(size)
-        merged = _joined([part for part, _ in parts])
+        merged = joined([part for part, _ in parts])
         order = np.argsort(np.concatenate([part.numbers for part, _ in parts]), kind="stable")
         at = np.concatenate([local for _, local in parts])[order]
         self._pages = Pages(centres.shape[1])
@@ -222,12 +179,11 @@ class Owner:
     def rough(self, query: Query, visits: I64) -> Rough:
         """Return the rows of lists that are near by estimate; visits: list times b plus query, ascending."""
         assert self._pages is not None
-        assert query.turned is not None
         ask, kept = query.ask(), self._listed.kept(query.need)
         b = ask.queries.shape[0]
         rough = np.full((b, KNOWN), -np.inf, dtype=np.float32)
         row = np.full((b, KNOWN), -1, dtype=np.int64)
-        rough_best(*np.divmod(visits, b), ask, kept, self._pages.coded(), _own(query.turned), rough, row)
+        rough_best(*np.divmod(visits, b), ask, kept, self._pages.coded(), query.turn(), rough, row)
         i, place = np.nonzero(row >= 0)
         sims = np.full(row.shape, -np.inf, dtype=np.float32)
         same = np.zeros(row.shape, dtype=np.bool_)
@@ -239,13 +195,12 @@ class Owner:
     def near(self, query: Query, visits: I64, known: I64, bar: F32) -> Best:
         """Search lists; known: (b, c) rows that are found already, by number, wherever; bar: see `near_lists`."""
         assert self._pages is not None
-        assert query.turned is not None
         ask, rows = query.ask(), self._listed
         b = ask.queries.shape[0]
         where, here = rows.at(known.reshape(-1))
         skip = np.where(here, where, -1).reshape(known.shape)
         kept, lists = rows.kept(query.need), self._pages.coded()
-        near_lists(*np.divmod(visits, b), skip, bar.copy(), SIGMAS, ask, kept, lists, _own(query.turned))
+        near_lists(*np.divmod(visits, b), skip, bar.copy(), SIGMAS, ask, kept, lists, query.turn())
         return Best(ask.best, ask.twin_sim, rows.twin(ask))
 
     def pairs(self, i: I64, numbers: I64, queries: F32, captions: bool) -> F32:
@@ -267,7 +222,7 @@ class Owner:
 
     def _usable(self, size: int, need: int) -> Part:
         part = self._raw.part
-        return _chosen(part, (part.numbers < size) & (part.flags & need == need))
+        return part.at((part.numbers < size) & (part.flags & need == need))
 
     def _hold(self, part: Part) -> None:
         self._raw, self._listed = _Rows(self._width, self._beside), _Rows(self._width, self._beside)
@@ -279,32 +234,3 @@ def _inner(i: I64, at: I64, queries: F32, rows: U16) -> F32:
     sim = np.empty(i.size, dtype=np.float32)
     pair_inner(i, at, queries, rows, sim)
     return sim
-
-
-def _own(turned: Rotated) -> Rotated:
-    """Return copies: a kernel would be compiled again for arrays that cannot be written."""
-    return Rotated(*(array.copy() for array in turned))
-
-
-def _empty(size: int, width: int, beside: int) -> Part:
-    shapes: list[Any] = [(size,), (size, width), (size, beside), (size,)]
-    types = (np.int64, np.uint16, np.uint16, np.uint8)
-    return Part(*(np.zeros(shape, dtype=kind) for shape, kind in zip(shapes, types, strict=True)))
-
-
-def _chosen(part: Part, which: B1) -> Part:
-    return Part(*(array[which] for array in part))
-
-
-def _wider(part: Part, width: int, beside: int) -> Part:
-    out = _empty(part.numbers.size, width, beside)
-    for array, old in zip(out, part, strict=True):
-        array[..., : old.shape[-1]] = old
-    return out
-
-
-def _joined(parts: Sequence[Part]) -> Part:
-    """Return the rows of several parts in order of their numbers."""
-    filled = [part for part in parts if part.numbers.size] or list(parts[:1])
-    order = np.argsort(np.concatenate([part.numbers for part in filled]), kind="stable")
-    return Part(*(np.concatenate(arrays)[order] for arrays in zip(*filled, strict=True)))

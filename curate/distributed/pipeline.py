@@ -29,17 +29,17 @@ def stream(
 ) -> Generator[dict[str, Any], None, None]:
     """Yield what the second step gives of all that the first gives of parts 0 … count - 1, in order; close it to end.
 
-    read: makes the function that reads a part; make: makes the second one, once in each actor, on a GPU if there are any
+    read: makes the function that reads a part; make: makes the second, once in each actor, on a GPU if there are any
 
     A worker that dies is replaced, and its part is done again: functions must give the same however often they are
     called. Raises what they raised, where it is one of curate's errors, else WorkerError.
     """
     if not count:
         return
-    import ray.data
+    from ray import data as ray_data
 
     reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
-    dataset = ray.data.range(count, override_num_blocks=count)
+    dataset = ray_data.range(count, override_num_blocks=count)
     for name in ("ray.data", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = dataset.context
@@ -47,7 +47,7 @@ def stream(
     context.enable_progress_bars, context.raise_original_map_exception = False, True
     context.target_max_block_size = _BLOCK
     dataset = dataset.map_batches(_read, fn_args=(reading,), batch_size=1, batch_format="numpy", num_cpus=1)
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=count)
+    pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count)
     gpus = {"num_gpus": 1} if has_gpus(ray) else {}
     dataset = dataset.map_batches(
         _Actor, fn_constructor_args=(making,), batch_size=None, batch_format="pyarrow", compute=pool, num_cpus=1, **gpus

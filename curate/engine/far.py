@@ -164,17 +164,11 @@ def _portion(number: int, samples: Sequence[Sample], decided: Any, check: Callab
         found = None
         if decided is None or not _holds(decided, sample_uid(sample.source, sample.key, sha256)):
             found = Examined(sample.problem) if sample.problem else check(sample.data)
-        has_crop = found is not None and found.crop is not None
-        if has_crop:
+        row = {"sample": _sample_values(sample), "sha256": sha256, "found": found and found.as_dict(), "crop": -1}
+        if found is not None and found.crop is not None:
+            row["crop"] = len(crops)
             crops.append(found.crop)
-        told.append(
-            {
-                "sample": _sample_values(sample),
-                "sha256": sha256,
-                "found": found.as_dict() if found else None,
-                "crop": len(crops) - 1 if has_crop else -1,
-            }
-        )
+        told.append(row)
     arrays = {"crops": np.stack(crops)} if crops else {}
     return {"told": _bytes({"source": number, "rows": told}), **arrays}
 
@@ -232,7 +226,7 @@ def _is_captioned(row: dict[str, Any]) -> bool:
 
 
 class Found(NamedTuple):
-    """What a worker found out about a row. image: its rows by column, none where it is no image; text: its caption's."""
+    """What a worker found out about a row. image: its vectors by column, none where it is no image; text: its caption's."""
 
     examined: dict[str, Any] | None
     image: dict[str, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import logging
 import time
@@ -14,7 +13,6 @@ from typing import Any
 
 import polars as pl
 
-from curate.distributed.index import LostError
 from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import IMAGE_EPSILON, Precomputed, is_precomputed
 from curate.engine import captioning, checkpoint, embedding, mend
@@ -24,11 +22,10 @@ from curate.engine.binding import bind_epsilon, check_bound, settings
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
-from curate.engine.machines import Carried, Machines, machines
+from curate.engine.machines import Carried, Machines, machines, repeated
 from curate.engine.prepare import Prepared, prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
-from curate.neighbors import KeptIndex
 from curate.pool import Pool, Writer
 from curate.pool.takedown import MARK
 from curate.recipe import Recipe, load_recipe, recipe_from_dict
@@ -37,7 +34,6 @@ from curate.samples import Source
 from curate.sources import Columns, open_sources
 
 Progress = Callable[[int, int | None], None]
-_TRIES = 3  # times that one commit is begun again after a loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +105,8 @@ def grow(  # noqa: PLR0913
         engine = _engine(writer, existing, chosen, embeddings.image_dim(opened), cluster)
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
-        given_rows = cluster is None or is_precomputed(engine.encoder.name)
-        reading = read if given_rows else functools.partial(cluster.read, engine)
+        images = not is_precomputed(engine.encoder.name)
+        reading = functools.partial(cluster.read, engine) if cluster and images else read
         arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path), reading)
         guarded = False
         if guards:
@@ -211,23 +207,23 @@ def _run(
     seen = 0
     if ((recipe_changed or guarded) and engine.state.rows) or checkpoint.is_due(engine):
         # By the new recipe from here on; or a run was killed between a batch and the checkpoint that it called for.
-        _repeated(engine, lambda: checkpoint.run(engine, guarded=guarded))
+        repeated(engine, lambda: checkpoint.run(engine, guarded=guarded))
     elif guarded:
         _touch(engine)
     rows = arrivals.batches(engine.recipe.limits.batch_size)
     with contextlib.closing(_prepared(engine, rows, cluster)) as prepared:
         for batch in prepared:
-            captioning.offer(engine, _repeated(engine, functools.partial(_decide, engine, batch)))
+            captioning.offer(engine, repeated(engine, functools.partial(_decide, engine, batch)))
             seen += len(batch)
             if progress is not None:
                 progress(seen + arrivals.known, total)
             if checkpoint.is_due(engine):
-                _repeated(engine, lambda: checkpoint.run(engine))
+                repeated(engine, lambda: checkpoint.run(engine))
                 captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
-        _repeated(engine, lambda: checkpoint.run(engine, final=True))
+        repeated(engine, lambda: checkpoint.run(engine, final=True))
     if finish and mend.is_left(engine):
-        _repeated(engine, lambda: checkpoint.settle(engine))
+        repeated(engine, lambda: checkpoint.settle(engine))
     _record_moves(engine, sources)
 
 
@@ -244,24 +240,6 @@ def _decide(engine: Engine, batch: list[Prepared]) -> Any:
     bind_epsilon(engine, batch)
     checkpoint.make_room(engine)
     return engine.step(batch)
-
-
-def _repeated(engine: Engine, action: Callable[[], Any]) -> Any:
-    """Do what ends in a commit; where a part of the kept set is lost on the way, open the pool anew and repeat it."""
-    if engine.make_index is KeptIndex:
-        return action()
-    before = copy.deepcopy(engine.state.as_dict())
-    for left in range(_TRIES, -1, -1):
-        try:
-            return action()
-        except LostError as error:
-            if not left:
-                raise
-            logging.getLogger("curate").warning("%s; it is made again from the pool", error)
-        pool = engine.writer.pool() or engine.pool
-        now = pool.state()
-        engine.open(pool, State.from_dict(now if now["step"] > before["step"] else before))
-    return None
 
 
 def _record_moves(engine: Engine, sources: Sequence[Source]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,8 @@ import numpy as np
 
 from curate.distributed import pipeline
 from curate.distributed.cluster import connected
-from curate.distributed.index import Owners
-from curate.encoders import Settings
+from curate.distributed.index import LostError, Owners
+from curate.encoders import Compute, Settings
 from curate.encoders.precomputed import is_precomputed
 from curate.engine import far
 from curate.engine.arrivals import Arrival, Entry, Row
@@ -20,6 +22,8 @@ from curate.engine.binding import settings, text_encoder_name
 from curate.engine.examine import Examined, terms
 from curate.engine.far import Column, Facts, Job, Task
 from curate.engine.prepare import Prepared
+from curate.engine.state import State
+from curate.neighbors import KeptIndex
 from curate_kernels.arrays import F16, F32, U8
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from curate.engine.embedding import View
     from curate.pool import Pool
 
+_TRIES = 3  # times that a commit is begun again after a loss
 _PART = 1024  # rows that one task reads
 
 
@@ -68,7 +73,7 @@ class FarImage:
 
 
 class FarText:
-    """A caption encoder on the cluster. Rows that came with a batch are looked up; others, as of mended captions, made."""
+    """A caption encoder on the cluster. Rows that came with a batch are looked up, others, as of mended captions, made."""
 
     def __init__(self, ray: Any, task: Task, known: Facts, rows: Mapping[str, F32]) -> None:
         """rows: of the captions of the batch under way, changed from outside."""
@@ -94,15 +99,15 @@ class Carried:
 
     def __init__(self, views: Mapping[str, View]) -> None:
         self.views = dict(views)
-        self.encoders = {name: view.encoder for name, view in views.items()}
+        self.encoders: dict[str, Any] = {name: view.encoder for name, view in views.items()}
 
     @property
     def preparer(self) -> Any:
         """Return what prepares an image for all encoders at once."""
-        tasks = list(dict.fromkeys(view.encoder for view in self.views.values()))
-        return far.preparer([e.task for e in tasks], [e.own_crop for e in tasks])  # type: ignore[attr-defined]
+        encoders = list(dict.fromkeys(self.encoders.values()))
+        return far.preparer([e.task for e in encoders], [e.own_crop for e in encoders])
 
-    def embed(self, batch: Sequence[Prepared], pool: Pool) -> dict[str, F16]:
+    def embed(self, batch: Sequence[Prepared], pool: Pool | None) -> dict[str, F16]:
         """Return {column: (b, width) float16} of a batch; zero rows where there is no image."""
         out = {name: np.zeros((len(batch), view.width), dtype=np.float16) for name, view in self.views.items()}
         for i, p in enumerate(batch):
@@ -112,7 +117,7 @@ class Carried:
 
     def beside(self, batch: Sequence[Prepared]) -> dict[str, F16]:
         """Return the columns beside `image` of a batch."""
-        return {name: rows for name, rows in self.embed(batch, None).items() if name != "image"}  # type: ignore[arg-type]
+        return {name: rows for name, rows in self.embed(batch, None).items() if name != "image"}
 
     def committed(self, table: Any) -> None:
         """Take note of nothing: nothing is looked up."""
@@ -127,6 +132,7 @@ class Machines:
         self.index = self._owners.index
         self._captions: dict[str, F32] = {}
         self._text: Facts | None = None
+        self._text_encoder: FarText | None = None
 
     def close(self) -> None:
         """End what the run started."""
@@ -141,7 +147,8 @@ class Machines:
         """Return a caption encoder: the one whose rows have come, or one that is loaded somewhere."""
         task = Task(name, asked.one_device())
         known = self._text or pipeline.once(self._ray, far.text_facts, task)
-        return FarText(self._ray, task, known, self._captions)
+        self._text_encoder = FarText(self._ray, task, known, self._captions)
+        return self._text_encoder
 
     def read(self, engine: Engine, entries: Sequence[Entry]) -> Iterator[Iterator[Row]]:
         """Read, decode and encode the rows of sources on the cluster: the rows of each entry, one after the other."""
@@ -152,7 +159,8 @@ class Machines:
             functools.partial(_make, far.reader, job),
             functools.partial(_make, far.encoder, job),
         )
-        rows = self._rows(portions, engine)
+        assert isinstance(engine.embedder, Carried)
+        rows = self._rows(portions, engine.embedder)
         ahead = next(rows, None)
 
         def of(number: int) -> Iterator[Row]:
@@ -164,16 +172,15 @@ class Machines:
         for number in range(len(entries)):
             yield of(number)
 
-    def _rows(self, portions: Iterator[dict[str, Any]], engine: Engine) -> Iterator[tuple[int, Row]]:
+    def _rows(self, portions: Iterator[dict[str, Any]], carried: Carried) -> Iterator[tuple[int, Row]]:
         for portion in portions:
             told, rows = far.unpack(portion)
             for name, compute in told["compute"].items():
-                if engine.embedder is not None:
-                    engine.embedder.encoders[name].compute = compute
+                carried.encoders[name].compute = compute
             if "text" in told:
                 self._text = Facts(**told["text"])
-                if engine.text_encoder is not None:
-                    engine.text_encoder.compute = self._text.compute
+                if self._text_encoder is not None:
+                    self._text_encoder.compute = self._text.compute
             for row in rows:
                 yield told["source"], Row(*row)
 
@@ -201,6 +208,22 @@ def machines(on: str | None) -> Iterator[Machines | None]:
             made.close()
 
 
+def repeated(engine: Engine, action: Callable[[], Any]) -> Any:
+    """Do what ends in a commit; where a part of the kept set is lost on the way, open the pool anew and repeat it."""
+    if engine.make_index is KeptIndex:
+        return action()
+    before = copy.deepcopy(engine.state.as_dict())
+    for _ in range(_TRIES):
+        try:
+            return action()
+        except LostError as error:
+            logging.getLogger("curate").warning("%s; it is made again from the pool", error)
+        pool = engine.writer.pool() or engine.pool
+        now = pool.state()
+        engine.open(pool, State.from_dict(now if now["step"] > before["step"] else copy.deepcopy(before)))
+    return action()
+
+
 def _prepared(arrival: Arrival) -> Prepared:
     found = arrival.found
     assert found.examined is not None  # else it was decided, and is not here
@@ -211,9 +234,10 @@ def _prepared(arrival: Arrival) -> Prepared:
 def _job(engine: Engine, entries: Sequence[Entry]) -> Job:
     recipe, carried = engine.recipe, engine.embedder
     assert isinstance(carried, Carried)
-    encoders: list[Any] = list(dict.fromkeys(view.encoder for view in carried.views.values()))
+    encoders = list(dict.fromkeys(carried.encoders.values()))
     columns = [
-        Column(name, encoders.index(view.encoder), view.width, view.patches) for name, view in carried.views.items()
+        Column(name, encoders.index(carried.encoders[name]), view.width, view.patches)
+        for name, view in carried.views.items()
     ]
     text = text_encoder_name(recipe)
     asked = settings(recipe.encode, engine.state.text).one_device()
@@ -248,8 +272,6 @@ def _parts(entries: Sequence[Entry]) -> Iterator[tuple[int, int, int | None]]:
 
 def _as_computed(task: Task, compute: str) -> Task:
     """Return an encoder to be run as the rows were that have come, whatever the machine would take else."""
-    from curate.encoders import Compute
-
     return task._replace(settings=Settings("auto", "auto", like=Compute.parse(compute)))
 
 

@@ -68,6 +68,8 @@ class KeptIndex:
         self._at: dict[str, int] = {}
         self._pixels: dict[str, list[int]] = {}
         self._hashes = HashIndex()
+        self._image: KeptRows
+        self._text: KeptRows
         self._image, self._text = sides or (Side(), Side())
         self._flags: U8 = np.zeros(0, dtype=np.uint8)
         self._position: I64 = np.zeros(0, dtype=np.int64)  # of each row; rows that left give their place to later ones

@@ -18,19 +18,33 @@ from curate_kernels.search import U16, Asked, Kept
 class KeptRows(Protocol):
     """What the kept set asks of a matrix of its rows, here or on other machines: see `Side`."""
 
-    rows: U16
+    @property
+    def rows(self) -> U16:
+        """Rows (n, d), none where they are elsewhere."""
 
-    def reserve(self, rows: int, width: int) -> None: ...
-    def put(self, start: int, x: F32, captions: F32, captioned: B1) -> None: ...
-    def drop(self, rows: I64) -> None: ...
+    def reserve(self, rows: int, width: int) -> None:
+        """Have room."""
+
+    def put(self, start: int, x: F32, captions: F32, captioned: B1) -> None:
+        """Set rows."""
+
     def drop(self, rows: I64) -> None:
-        """Take note that rows are kept no more: their flags in `Kept` tell it."""
+        """Keep rows no more."""
 
-    def compact(self, alive: I64) -> None: ...
-    def train(self, size: int, usable: I64) -> None: ...
-    def join(self, size: int, kept: Kept) -> None: ...
-    def search(self, kept: Kept, size: int, ask: Asked) -> None: ...
-    def pairs(self, i: I64, at: I64, ask: Asked, kept: Kept, captions: bool = False) -> F32: ...
+    def compact(self, alive: I64) -> None:
+        """Keep these rows only."""
+
+    def train(self, size: int, usable: I64) -> None:
+        """Make lists anew."""
+
+    def join(self, size: int, kept: Kept) -> None:
+        """Let rows join the lists."""
+
+    def search(self, kept: Kept, size: int, ask: Asked) -> None:
+        """Enter rows into what was found."""
+
+    def pairs(self, i: I64, at: I64, ask: Asked, kept: Kept, captions: bool = False) -> F32:
+        """Return similarities."""
 
 
 class Side:
