@@ -226,7 +226,7 @@ def _is_captioned(row: dict[str, Any]) -> bool:
 
 
 class Found(NamedTuple):
-    """What a worker found out about a row. image: its vectors by column, none where it is no image; text: its caption's."""
+    """What a worker found out about a row. image: vectors by column, none where it gave none; text: of its caption."""
 
     examined: dict[str, Any] | None
     image: dict[str, Any]

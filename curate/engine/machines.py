@@ -73,7 +73,7 @@ class FarImage:
 
 
 class FarText:
-    """A caption encoder on the cluster. Rows that came with a batch are looked up, others, as of mended captions, made."""
+    """A caption encoder on the cluster. Rows that came with a batch are looked up, others made: of mended captions."""
 
     def __init__(self, ray: Any, task: Task, known: Facts, rows: Mapping[str, F32]) -> None:
         """rows: of the captions of the batch under way, changed from outside."""

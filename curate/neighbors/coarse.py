@@ -49,7 +49,7 @@ class Coarse:
         return self.centres.nearest(rows)[0]
 
     def joined(self, rows: U16) -> I64:
-        """Return the list that each of a block's rows joins; those that are far from all found new lists, at the end."""
+        """Return the list that each of a block's rows joins; those that are far from all found new ones, at the end."""
         at, far = self.centres.nearest(rows)
         count = min(int(weights(far).sum() / self._founding), _FOUNDERS, self._most - self.count)
         founders = far_ones(far, max(count, 0))

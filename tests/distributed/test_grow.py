@@ -98,10 +98,13 @@ def test_lost_part_of_the_kept_set_is_made_again(tmp_path: Path, monkeypatch: py
     import ray
 
     made: list[Any] = []
-    before = machines.Owners.__init__
-    monkeypatch.setattr(
-        machines.Owners, "__init__", lambda self, *given: (made.append(self), before(self, *given)) and None
-    )
+
+    class Known(machines.Owners):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(machines, "Owners", Known)
     killed = seen_from(2000, lambda: ray.kill(made[0]._teams["image"]._actors[1]))
     grow(arrays(4000), tmp_path / "one", options={"clean": {"warmup": 300}})
     grow(arrays(4000), tmp_path / "two", options={"clean": {"warmup": 300}}, on="ray", progress=killed)
