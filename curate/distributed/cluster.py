@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +30,16 @@ def connected(on: str) -> Iterator[Any]:
         yield ray
         return
     address = _head(on) if on.startswith("ray://") else os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what concerns a run comes as exceptions
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray's processes are programs of their own
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="error",
+                include_dashboard=False if address is None else None,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         advice = "is it running, and this machine one of its nodes (ray start --address=HOST:PORT)?"
         raise UsageError(f"the Ray cluster {address or on!r} does not answer, {advice} {error}") from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from curate.pool import Pool
 
 _TRIES = 3  # times that a commit is begun again after a loss
-_PART = 1024  # rows that one task reads
+_FEWEST, _MOST = 128, 1024  # rows that one task reads: four tasks for each processor, if so many rows are known of
 
 
 class FarImage:
@@ -152,7 +152,9 @@ class Machines:
 
     def read(self, engine: Engine, entries: Sequence[Entry]) -> Iterator[Iterator[Row]]:
         """Read, decode and encode the rows of sources on the cluster: the rows of each entry, one after the other."""
-        job = _job(engine, entries)
+        known = sum(max((entry.source.count or 0) - entry.start, 0) for entry in entries)
+        each = int(known / (4 * self._ray.cluster_resources().get("CPU", 1)))
+        job = _job(engine, entries, min(max(each, _FEWEST), _MOST))
         portions = pipeline.stream(
             self._ray,
             len(job.parts),
@@ -231,7 +233,7 @@ def _prepared(arrival: Arrival) -> Prepared:
     return Prepared(**{name: getattr(examined, name) for name in Examined.__slots__}, arrival=arrival)
 
 
-def _job(engine: Engine, entries: Sequence[Entry]) -> Job:
+def _job(engine: Engine, entries: Sequence[Entry], size: int) -> Job:
     recipe, carried = engine.recipe, engine.embedder
     assert isinstance(carried, Carried)
     encoders = list(dict.fromkeys(carried.encoders.values()))
@@ -246,7 +248,7 @@ def _job(engine: Engine, entries: Sequence[Entry]) -> Job:
         for entry in entries
     ]
     return Job(
-        parts=list(_parts(entries)),
+        parts=list(_parts(entries, size)),
         sources=[entry.source for entry in entries],
         decided=decided,
         terms=terms(recipe, encoders[0].own_crop),
@@ -260,14 +262,14 @@ def _job(engine: Engine, entries: Sequence[Entry]) -> Job:
     )
 
 
-def _parts(entries: Sequence[Entry]) -> Iterator[tuple[int, int, int | None]]:
+def _parts(entries: Sequence[Entry], size: int) -> Iterator[tuple[int, int, int | None]]:
     """Yield number of source, first row and last of each part; a source that cannot count its rows is one part."""
     for number, (source, start, _, _) in enumerate(entries):
         if source.count is None:
             yield number, start, None
             continue
-        for first in range(start, source.count, _PART):
-            yield number, first, min(first + _PART, source.count)
+        for first in range(start, source.count, size):
+            yield number, first, min(first + size, source.count)
 
 
 def _as_computed(task: Task, compute: str) -> Task:
