@@ -50,7 +50,7 @@ def stream(
     pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count)
     gpus = {"num_gpus": 1} if has_gpus(ray) else {}
     dataset = dataset.map_batches(
-        _Actor, fn_constructor_args=(making,), batch_size=None, batch_format="pyarrow", compute=pool, num_cpus=1, **gpus
+        _Actor, fn_constructor_args=(making,), batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1, **gpus
     )
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
