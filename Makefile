@@ -40,7 +40,7 @@ bench: $(STAMP) ## speed as ratios to named baselines, then which selector is be
 	$(BIN)/python -m benchmarks.quality
 
 docs: $(STAMP) ## regenerate the generated documents
-	$(BIN)/python -m curate.recipe > docs/recipe.md
+	$(BIN)/python -m curate.recipe_reference > docs/recipe.md
 	$(BIN)/python -m curate.scores.registry > docs/scores.md
 	$(BIN)/python -m curate_selectors.registry > docs/methods.md
 

@@ -34,8 +34,9 @@ def decode_dicom(data: bytes, max_pixels: int) -> U8:
     percentile becomes black and the 99.5th white, without what the file marks as padding. MONOCHROME1 is inverted;
     palettes and YBR become RGB, of which more than 8 bits are scaled by their range. Overlays are ignored.
 
-    Raises DecodeError: `too_many_pixels` from the header; `undecodable` for a damaged file, one without an image, a
-    compression that needs another library (named), or where pydicom is not installed.
+    Raises DecodeError: `too_many_pixels` from the header, or that of a compressed image inside; `undecodable` for a
+    damaged file, one without an image, a compression that needs another library (named), or where pydicom is not
+    installed.
     """
     try:
         from pydicom import dcmread
@@ -47,7 +48,7 @@ def decode_dicom(data: bytes, max_pixels: int) -> U8:
             raise DecodeError("undecodable", "a deflated DICOM file; save it in explicit little endian")
         dataset = dcmread(io.BytesIO(data))
         _check_header(dataset, max_pixels)
-        return _as_rgb(dataset, _first_frame(dataset))
+        return _as_rgb(dataset, _first_frame(dataset, max_pixels))
     except (InvalidDicomError, BytesLengthException, RecursionError) as error:
         raise DecodeError("undecodable", f"the DICOM file is damaged: {error}") from error
 
@@ -70,12 +71,33 @@ def _check_header(dataset: Dataset, max_pixels: int) -> None:
         raise DecodeError("too_many_pixels", f"the header says {width} x {height} pixels, allowed are {max_pixels:,}")
 
 
-def _first_frame(dataset: Dataset) -> NDArray[Any]:
+def _check_stream(dataset: Dataset, max_pixels: int) -> None:
+    """Compare the size in a compressed frame's own header: that is the one that decoders believe."""
+    from PIL import Image, UnidentifiedImageError
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.decoders.base import DecodeRunner
+
+    run = DecodeRunner(dataset.file_meta.TransferSyntaxUID)  # which frame is the first is for pydicom to say
+    run.set_source(dataset)
+    frames, offsets = run.number_of_frames, run.extended_offsets
+    frame = get_frame(run.src, 0, number_of_frames=frames, extended_offsets=offsets)
+    try:
+        image = Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000"))
+    except UnidentifiedImageError:  # run lengths, which bound their size, or what Pillow does not decode
+        return
+    width, height = image.size
+    if height * width > max_pixels:
+        raise DecodeError("too_many_pixels", f"its image is of {width} x {height} pixels, allowed are {max_pixels:,}")
+
+
+def _first_frame(dataset: Dataset, max_pixels: int) -> NDArray[Any]:
     """Return (H, W) stored values, or (H, W, 3) RGB."""
     from pydicom.pixels import pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     try:
+        if syntax is not None and syntax.is_compressed:
+            _check_stream(dataset, max_pixels)
         return np.asarray(pixel_array(dataset, index=0))
     except (RuntimeError, NotImplementedError) as error:
         name = getattr(syntax, "name", "") or "an unnamed compression"

@@ -122,5 +122,9 @@ class RemoteDeniedError(RemoteError, PermissionError):
     """A store or server refuses access."""
 
 
+class UnknownSchemeError(UsageError):
+    """A URL begins with a scheme that no file system is known for."""
+
+
 class NotFittedError(UsageError, AttributeError):
     """An estimator was asked for what it finds when it is fitted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -13,6 +14,7 @@ _SMALLEST, _LARGEST = 1 << 16, 1 << 22  # bytes of one request: grows as long as
 _NEAR = 1 << 20  # bytes that are read rather than jumped over
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class RangeFile(io.RawIOBase):
@@ -91,16 +93,24 @@ class RangeFile(io.RawIOBase):
         return data
 
 
-def ahead(work: Callable[[T], Any], items: Iterable[T], depth: int = 16) -> Iterator[Any]:
-    """Yield work(item) in order, up to `depth` of them under way in threads; work must not itself read ahead."""
-    waiting: list[Future[Any]] = []
+def ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """Yield work(item) in order, up to 16 of them under way in shared threads; work must not itself read ahead."""
+    return in_order(_threads(), work, items, 15)
+
+
+def in_order(threads: ThreadPoolExecutor, work: Callable[[T], U], items: Iterable[T], more: int) -> Iterator[U]:
+    """Yield work(item) in order, each while threads have begun, or are to begin, `more` of those after it.
+
+    Dropping the iterator leaves undone what has not begun.
+    """
+    waiting: deque[Future[U]] = deque()
     try:
         for item in items:
-            waiting.append(_threads().submit(work, item))
-            if len(waiting) >= depth:
-                yield waiting.pop(0).result()
+            waiting.append(threads.submit(work, item))
+            if len(waiting) > more:
+                yield waiting.popleft().result()
         while waiting:
-            yield waiting.pop(0).result()
+            yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()

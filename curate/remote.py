@@ -12,17 +12,17 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from functools import cache, total_ordering
+from functools import total_ordering
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
-from curate.errors import RemoteError, RemoteMissingError, RemoteShortError, UsageError
+from curate.errors import RemoteError, RemoteMissingError, RemoteShortError
+from curate.filesystem import endpoint, filesystem
 from curate.patience import patiently, without_secrets
 from curate.ranges import RangeFile
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
 _STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
 
 
@@ -257,7 +257,7 @@ class Remote:
                 raise
 
     def _files(self) -> Any:
-        return _filesystem(self.scheme, "%" in self._at + self._query, endpoint() if self.scheme == "s3" else None)
+        return filesystem(self.scheme, "%" in self._at + self._query, endpoint() if self.scheme == "s3" else None)
 
     def opened(self) -> tuple[Any, str]:
         """Return fsspec's file system, and the name by which it knows this file."""
@@ -273,11 +273,6 @@ class Remote:
         return patiently(lambda: self._raw(method, *values, **options), f"{verb} {self}")
 
 
-def endpoint() -> str | None:
-    """Return the address of an S3 server that the environment names instead of Amazon's."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
 def storage_options(path: Place) -> dict[str, str] | None:
     """Return what Lance's own client needs beyond its reading of AWS_* and the like: the address of an S3 server."""
     server = endpoint()
@@ -285,31 +280,6 @@ def storage_options(path: Place) -> dict[str, str] | None:
         return None
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     return {"aws_endpoint": server, "aws_region": region, "allow_http": str(server.startswith("http:")).lower()}
-
-
-@cache
-def _filesystem(scheme: str, encoded: bool, server: str | None) -> Any:
-    """Return fsspec's file system. Its own repetitions are off: they would multiply with ours."""
-    extra = _EXTRAS.get(scheme)
-    install = f"pip install 'curate-engine[{extra}]'" if extra else "install its fsspec file system"
-    options: dict[str, Any] = {}
-    if extra == "http":
-        options = {"encoded": encoded}
-    elif extra == "s3":
-        options = {"endpoint_url": server, "config_kwargs": {"retries": {"max_attempts": 0}}}
-    try:
-        import fsspec
-
-        files = fsspec.filesystem(scheme, use_listings_cache=False, **options)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{scheme}:// cannot be read here ({error}): {install}") from error
-    if extra == "s3":
-        files.retries = 1
-    return files
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_filesystem.cache_clear)  # its connections and its thread are the parent's
 
 
 Place = Path | Remote

@@ -27,7 +27,7 @@ def _key(default: Any, text: str, low: float | None = None) -> Any:
 class SelectTable:
     """Defaults of `curate select --recipe`; many selections come from one pool, which is gated and deduplicated."""
 
-    method: str = _key("infogrowth", "selector; `curate methods` lists them")
+    method: str = _key("default", "selector; `curate methods` lists them")
     budget: str = _key("10%", "a share (5%), a count (500) or bytes (2GB)")
     seed: int = _key(0, "seed of the selector", 0)
     target: str = _key("", "samples like those that are wanted: a pool, or an .npy file of embeddings")

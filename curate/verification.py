@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.errors import RemoteDeniedError, RemoteError, RemoteShortError, UsageError
+from curate.errors import RemoteDeniedError, UsageError
 from curate.manifest import manifest_info, manifest_roots, read_parts
+from curate.ranges import in_order
 from curate.remote import is_url
-from curate.stored import read_stored
+from curate.stored import Unread, stored_bytes
 from curate_kernels.arrays import I64
 
 Progress = Callable[[int, int], None]
@@ -176,39 +176,23 @@ class _Look:
         """Yield (row, kind, problem) of every row in order, some at a time."""
         rows = chain.from_iterable(plan.iter_rows(named=True) for plan in plans)
         size, threads = (1, _FAR) if self._far else (_BLOCK, os.cpu_count() or 1)
-        waiting: deque[Future[list[tuple[dict[str, Any], str, str]]]] = deque()
         # Not the threads of `curate.ranges`: a table in a store is itself read ahead by those.
         pool = ThreadPoolExecutor(threads, "curate-verify")
         try:
-            for block in iter(lambda: list(islice(rows, size)), []):
-                waiting.append(pool.submit(lambda block=block: [(row, *self._one(row)) for row in block]))  # type: ignore[misc]
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            blocks = iter(lambda: list(islice(rows, size)), [])
+            yield from in_order(pool, lambda block: [(row, *self._one(row)) for row in block], blocks, threads)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, row: dict[str, Any]) -> tuple[str, str]:
         """Return what became of a sample, `ok`, `missing`, `changed` or `unreadable`, and in words what is wrong."""
         try:
-            data = self._bytes(row)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            return "missing", error.strerror or str(error)
-        except RemoteShortError:
-            return "changed", "the file ends before its last byte"
-        except RemoteError as error:
-            if not isinstance(error, RemoteDeniedError):
-                raise
+            data = stored_bytes(row, self._roots)
+        except RemoteDeniedError as error:
             return "unreadable", str(error)
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
-            return "unreadable", getattr(error, "strerror", None) or str(error) or "it is too large"
+        if isinstance(data, Unread):
+            return data
         if hashlib.sha256(data).hexdigest() == row["sha256"]:
             return "ok", ""
         short = len(data) < (row["size"] or 0)
         return "changed", "the file ends before its last byte" if short else "its bytes have another SHA-256"
-
-    def _bytes(self, row: dict[str, Any]) -> bytes:
-        if min(row["offset"] or 0, row["size"] or 0) < 0:
-            raise ValueError("its offset or size is below 0")
-        return read_stored(row, self._roots)

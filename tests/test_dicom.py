@@ -164,6 +164,17 @@ def test_pixel_limit_is_read_from_the_header() -> None:
     assert refusal(lie)[0] == "too_many_pixels"
 
 
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_pixel_limit_holds_for_the_compressed_image_too(kind: str, boxed: bool) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (600, 400)).save(stream, kind, **({"no_jp2": not boxed} if kind == "JPEG2000" else {}))
+    syntax = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
+    lie = dicom(np.zeros((4, 4), np.uint8), syntax=syntax, PixelData=encapsulate([stream.getvalue()]))
+    assert refusal(lie, max_pixels=600 * 400 - 1)[0] == "too_many_pixels"
+    assert refusal(lie, max_pixels=600 * 400)[0] == "undecodable"
+
+
 @pytest.mark.parametrize("tags", [{"Rows": 0}, {"Rows": 400}, {"BitsAllocated": 17}, {"PixelData": b""}])
 def test_headers_that_lie_are_undecodable(tags: dict[str, object]) -> None:
     assert refusal(dicom(np.zeros((4, 4), np.uint8), **tags))[0] == "undecodable"

@@ -346,6 +346,17 @@ def test_arrays_in_memory_say_what_does_not_fit() -> None:
         curate.Arrays(np.eye(3), name="a").named("b")
 
 
+def test_arrays_are_read_once_to_be_told_apart_whatever_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.sources import arrays
+
+    read, real = [], arrays._Array.blocks
+    monkeypatch.setattr(arrays._Array, "blocks", lambda self, start=0: read.append(start) or real(self, start))
+    given = curate.Arrays(np.eye(3))
+    named = given.named("a")
+    assert (read, named.features.name, given.features.name) == ([0], "a", "")
+    assert named.fingerprint == curate.Arrays(np.eye(3), name="a").fingerprint != given.fingerprint
+
+
 def test_values_of_numpy_become_json() -> None:
     columns = {"n": np.array([1, 2]), "label": np.array(["a", "b"]), "group": [7, None]}
     rows = list(curate.Arrays(np.eye(2), columns=columns).rows())

@@ -113,6 +113,48 @@ def test_timm_reads_both_kinds_of_files_and_tells_weights_and_preprocessing_apar
     assert load_image_encoder(f"timm:{VIT}/{weights(VIT)}", FULL).fingerprint != first.fingerprint
 
 
+def test_a_batch_that_patch_tokens_halve_is_told_and_holds_for_embeddings() -> None:
+    from curate.encoders.torch_image import Backbone, TorchImageEncoder
+
+    batches: list[tuple[str, int]] = []
+
+    def embed(x: torch.Tensor) -> torch.Tensor:
+        batches.append(("rows", len(x)))
+        return x.mean((2, 3))
+
+    def cells(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("no more")
+        batches.append(("patches", len(x)))
+        return x
+
+    backbone = Backbone(
+        embed, cells, lambda pixels: pixels[:4, :4], (0, 0, 0), (1, 1, 1), 3, "cpu", Compute("cpu", batch=8), ("toy",)
+    )
+    encoder = TorchImageEncoder("toy", backbone)
+    shown = [encoder.prepare(np.full((8, 8, 3), i, np.uint8)) for i in range(1, 9)]
+    encoder.encode(shown)
+    assert (encoder.patch_shape, encoder.patches(shown).shape) == ((16, 3), (8, 16, 3))
+    assert encoder.compute == "cpu float32 2"
+    encoder.encode(shown)
+    assert [n for kind, n in batches if kind == "rows"] == [8, 2, 2, 2, 2]
+    assert [n for kind, n in batches if kind == "patches"] == [1, 2, 2, 2, 2]  # one to learn the shape
+
+
+def test_rows_of_another_gpu_are_not_taken_for_those_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.encoders.machine import machine
+
+    told = []
+    for name in ("H100", "A100", "A100"):
+        machine.cache_clear()
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda i, name=name: name)
+        told.append((machine("cuda"), machine("cpu")))
+    machine.cache_clear()
+    assert told[0][0] != told[1][0] == told[2][0]
+    assert len({cpu for _, cpu in told}) == 1
+
+
 def test_patch_tokens_are_the_last_features_of_the_model(weights: Callable[[str], Path]) -> None:
     shown = pictures(6)
     for arch, tokens in ((VIT, 100), (CNN, 25)):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import RecipeError
-from curate.recipe import Recipe, load_recipe, recipe_from_dict, recipe_reference
+from curate.recipe import Recipe, load_recipe, recipe_from_dict
+from curate.recipe_reference import recipe_reference
 
 ROOT = Path(__file__).parents[1]
 ALL_KEYS = [(table, key, value) for table, keys in Recipe().as_dict().items() for key, value in keys.items()]
@@ -156,7 +157,7 @@ def test_change_that_does_not_fit_is_refused(changes: dict[str, dict[str, object
 
 
 def test_reference_on_disk_is_the_generated_one() -> None:
-    """Made by `python -m curate.recipe > docs/recipe.md`."""
+    """Made by `python -m curate.recipe_reference > docs/recipe.md`."""
     assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == recipe_reference()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import subprocess
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pictures import captioned_tar, jpeg, picture, write_folder, write_tar
 from stores import Web, upload, web_server
 
-from curate import patience, remote
+from curate import filesystem, patience
 from curate.engine.follow import Shards
 from curate.errors import RemoteError, SourceError, UsageError
 from curate.patience import without_secrets
@@ -194,8 +195,8 @@ def test_what_is_missing_is_named(stored: str) -> None:
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
-    remote._filesystem.cache_clear()
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
+    filesystem.filesystem.cache_clear()
     with pytest.raises(UsageError, match=r"pip install 'curate-engine\[s3\]'"):
         open_sources(["s3://bucket/a.tar"])
     with pytest.raises(UsageError, match="nosuch://"):

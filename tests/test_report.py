@@ -279,6 +279,22 @@ def test_named_errors(made: Path, tmp_path: Path) -> None:
 # --- thumbnails --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("what", "arguments", "words"),
+    [
+        ("pool", ["--root", "a=b"], "--root belongs to the report of a manifest"),
+        ("subset", ["--since", "1"], "belong to the report of a pool"),
+        ("subset", ["--manifest", "m"], "belong to the report of a pool"),
+        ("pool", ["--since", "1", "--until", "2", "--manifest", "m"], "shows no selection"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(what: str, arguments: list[str], words: str, made: Path) -> None:
+    from curate.cli import app
+
+    with pytest.raises(UsageError, match=words):
+        app(["report", str(made / what), "--out", str(made / "x.html"), *arguments], standalone_mode=False)
+
+
 def row_of(folder: Path, name: str, data: bytes, offset: int = 0) -> dict[str, object]:
     (folder / name).write_bytes(b"\0" * offset + data + b"tail")
     return {"source": "s", "path": name, "offset": offset, "size": len(data), "sha256": content_hash(data)}

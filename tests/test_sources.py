@@ -654,6 +654,26 @@ def test_key_column_lets_an_image_come_twice(tmp_path: Path) -> None:
     assert [(sample.key, sample.problem) for sample in read(path)] == [("10", ""), ("11", ""), ("a.jpg", "")]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_is_read_once_to_be_opened(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.sources import records, tables
+
+    frame = pl.DataFrame({"path": ["a.jpg", "b.jpg"]})
+    (frame.write_csv if suffix == "csv" else frame.write_ndjson)(tmp_path / f"t.{suffix}")
+    read, real = [], records.read_table
+    for module in (records, tables):
+        monkeypatch.setattr(module, "read_table", lambda path: read.append(path.name) or real(path))
+    (source,) = open_sources([tmp_path / f"t.{suffix}"])
+    assert (source.count, read) == (2, [f"t.{suffix}"])
+
+
+def test_a_column_of_paths_has_no_meaning_for_a_tar(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w"):
+        pass
+    with pytest.raises(SourceError, match=r"x\.tar is read as tar, whose images are its members: --path"):
+        open_sources([tmp_path / "x.tar"], Columns(path="url"))
+
+
 def test_table_of_mixed_types_parses(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\nx,1\ny,one\nz,1.5\n")
     (tmp_path / "t.jsonl").write_text('{"path": "x", "label": 1}\n{"path": "y", "label": {"a": NaN}}\n{"path": "z"}\n')

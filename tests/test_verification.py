@@ -91,11 +91,11 @@ def test_files_are_read_in_the_order_of_their_bytes(made: tuple[Path, Path], mon
     from curate import verification
 
     seen = []
-    real = verification.read_stored
+    real = verification.stored_bytes
     monkeypatch.setattr(verification.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(verification, "_BLOCK", 1000)
     monkeypatch.setattr(
-        verification, "read_stored", lambda row, roots: seen.append((row["path"], row["offset"])) or real(row, roots)
+        verification, "stored_bytes", lambda row, roots: seen.append((row["path"], row["offset"])) or real(row, roots)
     )
     assert curate.verify(made[0]).passed
     assert seen == sorted(seen)

@@ -372,3 +372,20 @@ def test_hostile_words_are_words(browser: Any, served: Served) -> None:
     assert page.evaluate("document.querySelectorAll('img[onerror], #grid script').length") == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # no sideways scrolling on a phone
     page.close()
+
+
+def test_the_file_that_opens_the_browser_is_private_and_goes_with_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.cli import app
+
+    opened: list[Path] = []
+
+    def serve(pool: str, *, port: int, ready: Any) -> None:
+        ready("http://127.0.0.1:1/?token=x")
+        assert "token=x" in opened[0].read_text()
+        assert opened[0].parent.stat().st_mode & 0o077 == 0
+
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(Path(uri.removeprefix("file://"))))
+    monkeypatch.setattr("curate.view.serve", serve)
+    app(["view", "pool"], standalone_mode=False)
+    assert not opened[0].exists()
+    assert not opened[0].parent.exists()

@@ -16,6 +16,7 @@ from curate.benchmark.contrastive import contrastive
 from curate.benchmark.definition import Definition, as_json
 from curate.benchmark.masked import masked
 from curate.benchmark.network import network
+from curate.benchmark.peers import peer_version
 from curate.benchmark.probes import probe
 from curate.benchmark.world import World, build_world
 from curate.errors import CurateError, UsageError
@@ -91,7 +92,10 @@ def _cell(definition: Definition, content: Any, where: tuple[str, str, int], sel
     if selector == _SCORED:
         told |= {"detection": as_json(definition.detection)}
         return Cell(*where[:2], selector, budget, seed, digest(told)[:32], "")
-    told |= {"selector": as_json(definition.selector[selector]), "budget": budget}
+    chooser = definition.selector[selector]
+    told |= {"selector": as_json(chooser), "budget": budget}
+    if chooser.method.startswith("peer:"):
+        told["peer"] = peer_version(chooser.method.removeprefix("peer:"))  # once it is installed, it gets its turn
     tasks = [task for task in definition.bench.tasks if task != "detection"]
     settings = {"tasks": tasks, "task": as_json(definition.task)}
     return Cell(*where[:2], selector, budget, seed, digest(told | settings)[:32], digest(told)[:32])

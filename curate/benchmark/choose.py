@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -15,6 +16,7 @@ from curate.benchmark.definition import CALIBRATED, EVERYTHING, Chooser, Gate
 from curate.benchmark.world import World
 from curate.errors import CurateError, UsageError
 from curate.files import atomic_write, digest
+from curate.version import __version__
 from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.errors import SelectorError
 
@@ -35,7 +37,7 @@ class Chosen:
 
 
 class Scores:
-    """Scores of a world, each computed once and kept on disk with its time."""
+    """Scores of a world, each computed once by a version of this program and kept on disk with its time."""
 
     def __init__(self, world: World, seed: int, folder: Path) -> None:
         self._world, self._seed, self._folder = world, seed, folder
@@ -44,7 +46,7 @@ class Scores:
     def of(self, name: str) -> tuple[Columns, float]:
         """Return a score's columns, and the seconds that it took."""
         if name not in self._kept:
-            file = self._folder / f"score-{digest([name, self._world.digest])[:32]}.npz"
+            file = self._folder / f"score-{digest([name, self._world.digest, __version__])[:32]}.npz"
             if not file.is_file():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._compute(name, file)
@@ -93,6 +95,11 @@ def choose(world: World, chooser: Chooser, budget: float, seed: int, scores: Sco
             columns, seconds = scores.of(name)
             given |= columns
             spent += seconds
+        for name in sorted(_welcome(chooser) - _score_names(chooser)):
+            with contextlib.suppress(UsageError):  # the method does without
+                columns, seconds = scores.of(name)
+                given |= columns
+                spent += seconds
         passed = np.flatnonzero(_passed(world, chooser.gate, given)).astype(np.int64)
         start = time.perf_counter()
         count = min(int(world.n * budget + 1e-9), passed.size)
@@ -107,23 +114,38 @@ def _wanted(chooser: Chooser) -> set[str]:
     from curate.scores.table import SCORES
 
     names = _score_names(Chooser(method=chooser.method, params=chooser.params, scores=chooser.scores))
-    return {column for name in names for column, _, _ in SCORES[name].columns}
+    return {column for name in names | _welcome(chooser) for column, _, _ in SCORES[name].columns}
+
+
+def _welcome(chooser: Chooser) -> set[str]:
+    """Return the scores that a method reads where they can be had."""
+    from curate.selection.needs import score_name, score_of
+
+    wanted = [need[:-1] for need in _needs(chooser) if need.endswith("?")]
+    return {score_of(score_name(word)) for word in wanted if word.startswith("score:")}
+
+
+def _needs(chooser: Chooser) -> tuple[str, ...]:
+    from curate.selection.needs import needs_of
+
+    if chooser.method == EVERYTHING or chooser.method.startswith("peer:"):
+        return ()
+    return needs_of(chooser.method, dict(chooser.params))
 
 
 def _score_names(chooser: Chooser) -> set[str]:
-    """Return the scores that a selector's gate and method read."""
-    from curate.selection.needs import needs_of, score_name, score_of
+    """Return the scores that a selector's gate and method must read."""
+    from curate.selection.needs import score_name, score_of
 
     names = set(chooser.scores)
     if chooser.gate == CALIBRATED:
         names.add(CALIBRATED)
     if isinstance(chooser.gate, Gate):
         names.add(score_of(chooser.gate.column))
-    if chooser.method != EVERYTHING and not chooser.method.startswith("peer:"):
-        for need in needs_of(chooser.method, dict(chooser.params)):
-            word = need.split(" else ")[0].split(" or ")[0]
-            if word.startswith("score:"):
-                names.add(score_of(score_name(word)))
+    for need in _needs(chooser):
+        word = need.split(" else ")[0].split(" or ")[0]
+        if word.startswith("score:") and not word.endswith("?"):
+            names.add(score_of(score_name(word)))
     return names
 
 

@@ -188,7 +188,7 @@ def definition_from(tables: Mapping[str, Any], name: str = "bench") -> Definitio
         if not isinstance(tables[table], dict):
             raise DefinitionError(f"{table} must be a table: write [{table}]")
     sets = {key: _made(Set, f"dataset.{key}", value) for key, value in _named(tables, "dataset").items()}
-    steps = {key: _steps(key, value) for key, value in tables.get("corruption", {"clean": []}).items()}
+    steps = {key: _steps(key, value) for key, value in (tables.get("corruption") or {"clean": []}).items()}
     detection = tables.get("detection", {})
     made = Definition(
         bench=_made(Bench, "bench", {"name": name} | tables.get("bench", {})),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,15 @@ def run_peer(name: str, world: World, rows: I64, count: int, seed: int) -> I64:
     except Exception as error:  # whatever another package raises is its answer, and stops nobody else
         raise UsageError(f"{pip} failed: {type(error).__name__}: {error}") from error
     return rows[picks]
+
+
+def peer_version(name: str) -> str:
+    """Return the installed version of a peer's package, `""` where it is not installed."""
+    module, pip, _ = PEERS[name]
+    try:
+        return metadata.version(pip)
+    except metadata.PackageNotFoundError:
+        return "unknown" if importlib.util.find_spec(module.partition(".")[0]) else ""
 
 
 def _kmedoids(world: World, rows: I64, count: int, seed: int) -> Any:

@@ -49,9 +49,10 @@ def run_benchmark(
     """Run a definition, or what is missing of it, and write results.json, timing.json, table.md and page.html.
 
     Every finished cell is a file under `out`, so a run that was killed goes on where it stood, and a changed definition
-    computes what changed. Every process works with one thread, so results do not depend on their number.
+    computes what changed. Each process that is spawned works with one thread, so results do not depend on their number.
 
-    workers: processes for the tasks, one for each core by default; 0: everything in this process, nothing spawned
+    workers: processes for the tasks, one for each core by default; 0: everything in this process, nothing spawned, with
+        as many threads as it has (start it with OMP_NUM_THREADS=1 and NUMBA_NUM_THREADS=1 for the same last bits)
 
     Raises:
         UsageError: a collection does not fit its corruptions, `out` cannot be written, or a worker was killed.

@@ -109,9 +109,10 @@ def _rows(one: Set, base: Base, plan: Plan, kept: Path) -> F32:
     elif at.size:
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            images = base.read(plan.origin[at])  # type: ignore[misc]
-            pixels = (altered(image, str(plan.change[i])) for image, i in zip(images, at.tolist(), strict=True))
-            save(kept, encode(image_encoder(one.encoder), pixels))
+            order = np.argsort(plan.origin[at], kind="stable")  # as they lie: a source is read on, not opened anew
+            images = base.read(plan.origin[at[order]])  # type: ignore[misc]
+            pixels = (altered(image, str(plan.change[i])) for image, i in zip(images, at[order].tolist(), strict=True))
+            save(kept, encode(image_encoder(one.encoder), pixels)[np.argsort(order)])
         x[at] = np.load(kept, allow_pickle=False).astype(np.float32)
     return unit_rows(x)
 

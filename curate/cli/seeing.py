@@ -26,9 +26,17 @@ def report(
     from curate.remote import place
     from curate.report import report_diff, report_manifest, write_report
 
-    if (place(path) / "manifest.json").is_file() or path.endswith("manifest.json"):
+    is_manifest = (place(path) / "manifest.json").is_file() or path.endswith("manifest.json")
+    differs = since is not None or until is not None
+    if is_manifest and (manifest is not None or differs):
+        raise UsageError(f"{path} is a manifest; --manifest, --since and --until belong to the report of a pool")
+    if root and not is_manifest:
+        raise UsageError(f"--root belongs to the report of a manifest; {path} is none")
+    if manifest is not None and differs:
+        raise UsageError("a report of what differs shows no selection; leave out --manifest, or --since and --until")
+    if is_manifest:
         written = report_manifest(path, out, moved=moved(root))
-    elif since is not None or until is not None:
+    elif differs:
         if since is None or until is None:
             raise UsageError("a report of what differs needs --since and --until")
         written = report_diff(path, since, until, out)
@@ -37,14 +45,13 @@ def report(
     answer({"report": str(written), "bytes": written.stat().st_size}, as_json, lambda d: [draw("report", d)])
 
 
-def _browse(link: str) -> None:
+def _browse(link: str, folder: Path) -> None:
     """Open a link by way of a file that only this user may read: command lines are there for all to see."""
-    import tempfile
     import webbrowser
 
-    with tempfile.NamedTemporaryFile("w", prefix="curate-", suffix=".html", delete=False) as file:
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')
-    webbrowser.open(Path(file.name).as_uri())
+    file = folder / "view.html"
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">', encoding="utf-8")
+    webbrowser.open(file.as_uri())
 
 
 @app.command()
@@ -54,14 +61,18 @@ def view(
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     """Look at a pool on a local page, and decide: keep, drop, relabel. Serves this machine only, until interrupted."""
+    import tempfile
+
     from curate.view import serve
 
-    def ready(link: str) -> None:
-        typer.echo(link)
-        if open_browser:
-            _browse(link)
+    with tempfile.TemporaryDirectory(prefix="curate-") as folder:  # nobody else may look into it
 
-    serve(pool, port=port, ready=ready)
+        def ready(link: str) -> None:
+            typer.echo(link)
+            if open_browser:
+                _browse(link, Path(folder))
+
+        serve(pool, port=port, ready=ready)
 
 
 @app.command()

@@ -105,7 +105,7 @@ def _curated(out: Path, name: str, planted: Sequence[Planted], progress: Progres
     """Grow, select and report one collection; return it and its rows of the truth table."""
     images, folder = out / "images" / name, out / name
     grown = grow(images, folder / "pool", progress=lambda done, total: progress(name, done, total))
-    selected = select_from_pool(folder / "pool", folder / "subset", method="infogrowth", budget=_BUDGET)
+    selected = select_from_pool(folder / "pool", folder / "subset", budget=_BUDGET)
     pool = Pool.open(folder / "pool")
     rows = truth_rows(name, pool, planted)
     cells = [(row.kind, row.planted, row.found, row.precision, row.recall, row.kept) for row in rows]

@@ -96,7 +96,10 @@ class TorchImageEncoder:
                 lambda x: backbone.cells(self._input(x)).flatten(2).transpose(1, 2).flatten(1),
                 backbone.device, backbone.compute,
             )  # fmt: skip
+        # One batch for both networks, the smaller: `compute` tells it, and a resumed run begins with it.
+        self._patches.compute = self._network.compute
         flat = self._patches(prepared, self._item, tokens * dim)
+        self._network.compute = self._patches.compute
         return np.where(np.isfinite(flat), flat, np.float32(0)).reshape(-1, tokens, dim)
 
     def _input(self, pixels: torch.Tensor) -> torch.Tensor:

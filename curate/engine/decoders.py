@@ -137,22 +137,25 @@ class _Worker:
 
     def start(self) -> None:
         """Start the process. Raises WorkerError where the system lets none start."""
-        self._link, theirs = socket.socketpair()
-        memory = _anonymous_file(self._size)
         try:
-            self._block = mmap.mmap(memory, self._size)
-            handed = (theirs.fileno(), memory)
-            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter, our own module
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), ENTRY, *map(str, handed)],
-                pass_fds=handed,
-                stdin=subprocess.DEVNULL,
-            )
+            with contextlib.ExitStack() as ours, contextlib.ExitStack() as handed_over:
+                link, theirs = socket.socketpair()
+                ours.callback(link.close)
+                handed_over.callback(theirs.close)
+                memory = _anonymous_file(self._size)
+                handed_over.callback(os.close, memory)
+                block = mmap.mmap(memory, self._size)
+                ours.callback(block.close)
+                handed = (theirs.fileno(), memory)
+                self._process = subprocess.Popen(  # noqa: S603  # our own interpreter, our own module
+                    [sys.executable, "-c", _BOOT, json.dumps(sys.path), ENTRY, *map(str, handed)],
+                    pass_fds=handed,
+                    stdin=subprocess.DEVNULL,
+                )
+                self._link, self._block = link, block
+                ours.pop_all()  # they stay open
         except OSError as error:
-            self._link.close()
             raise WorkerError(f"a decode process does not start ({error}); set encode.workers = 0") from error
-        finally:
-            theirs.close()
-            os.close(memory)
         if self._killed:  # meanwhile
             self.kill()
 
@@ -217,5 +220,9 @@ def _anonymous_file(size: int) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             number = os.dup(file.fileno())
-    os.truncate(number, size)
+    try:
+        os.truncate(number, size)
+    except OSError:
+        os.close(number)
+        raise
     return number

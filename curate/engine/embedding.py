@@ -60,7 +60,8 @@ class View:
     def identity(self, least: int) -> str:
         """Return what rows must share to be the same bits; least: pixels at which images are decoded."""
         encoder = self.encoder
-        return digest([encoder.fingerprint, encoder.compute, self.patches, self.width, least, machine()])[:32]
+        device = encoder.compute.partition(" ")[0]
+        return digest([encoder.fingerprint, encoder.compute, self.patches, self.width, least, machine(device)])[:32]
 
 
 class Embedder:
@@ -262,6 +263,8 @@ def attach(
     if is_precomputed(engine.encoder.name):
         return engine
     state = engine.state
+    if extra and engine.recipe.encode.workers < 0:  # more than 0 is warned of where images are prepared
+        _LOG.warning("images are decoded in threads, as encode.extra asks for: none can be stopped")
     views = {"image": View(engine.encoder, state.image.dim, 0)}
     views |= {name: View(made, made.dim, part) for part, (name, made) in enumerate(extra.items(), 1)}
     if state.patches:

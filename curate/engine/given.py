@@ -41,7 +41,8 @@ def settle(
     if len(giving) < len(opened):
         images = next(source for source in opened if source not in giving)
         raise UsageError(f"{giving[0].id} gives embeddings and {images.id} images: grow a pool for each")
-    if asked.image != _UNSAID and not is_precomputed(asked.image):
+    said = asked.image != _UNSAID or "image" in options.get("encode", {})
+    if said and not is_precomputed(asked.image):
         raise UsageError(
             f"{giving[0].id} gives embeddings, which {asked.image} cannot make of it: leave the encoder out, or say"
             " what they are: precomputed:NAME"

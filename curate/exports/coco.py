@@ -30,10 +30,7 @@ class Coco:
 
     @cached_property
     def _categories(self) -> dict[str, int]:
-        found: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            found.update(frame["label"].drop_nulls().unique())
-        return {name: i for i, name in enumerate(sorted(found), 1)}
+        return {name: i for i, name in enumerate(self._task.subset.labels, 1)}
 
     def shard(self, shard: Shard) -> list[Any]:
         """Write some images, and return [uid, image, annotation] of each row."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from curate.exports.files import located
 from curate.exports.folder import Folder
+from curate.exports.images import Refused
 from curate.exports.task import Shard, Task
 
 
@@ -29,22 +30,24 @@ class FiftyOne:
 
     @cached_property
     def _classes(self) -> dict[str, int]:
-        found: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            found.update(frame["label"].drop_nulls().unique())
         unlabelled = ["crop"] if self._task.subset.is_cropped else []  # a box must be of some class
-        return {name: i for i, name in enumerate(dict.fromkeys([*sorted(found), *unlabelled]))}
+        return {name: i for i, name in enumerate(dict.fromkeys([*self._task.subset.labels, *unlabelled]))}
 
     def shard(self, shard: Shard) -> list[Any]:
         """Write some images, and return [id, file, target] of each row; an image's crops share its uid as id."""
         rows = []
         at = Path(self._task.out).absolute()
-        for _, row, name, file in located(shard, at, "data/"):
+        for _, row, name, file in located(shard, at, "data/", self._unfit):
             if self._task.subset.is_cropped:
                 rows.append([row["uid"], file, self._detection(row)])
             else:
                 rows.append([name, file, self._classes.get(row["label"])])
         return rows
+
+    def _unfit(self, row: dict[str, Any]) -> Refused | None:
+        """Refuse a crop whose box cannot be a share of its image."""
+        fits = not self._task.subset.is_cropped or (row["width"] and row["height"])
+        return None if fits else Refused("no_size", "the manifest does not say how large its image is")
 
     def _detection(self, row: dict[str, Any]) -> dict[str, Any]:
         x, y, w, h = (row[f"crop_{side}"] for side in "xywh")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from curate.exports.folder import Folder
 from curate.exports.images import Refused, fetch_all, own_file
 from curate.exports.names import extension, folders
-from curate.exports.task import Item, Shard, Task
+from curate.exports.task import Shard, Task
 from curate.samples import is_uid
 
 _ROWS = 1000
@@ -27,10 +27,7 @@ class _Labelled:
 
     @cached_property
     def _folders(self) -> dict[str, str]:
-        labels: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            labels.update(frame["label"].drop_nulls().unique())
-        return folders(labels)
+        return folders(self._task.subset.labels)
 
     def __call__(self, row: Any, name: str) -> str:
         return name if row["label"] is None else f"{self._folders[row['label']]}/{name}"
@@ -86,35 +83,61 @@ class Links:
         """Nothing spans the links."""
 
 
-def located(shard: Shard, at: Path, within: str = "") -> Iterator[tuple[int, Any, str, str]]:
+def located(
+    shard: Shard, at: Path, within: str = "", unfit: Callable[[Any], Refused | None] = lambda _: None
+) -> Iterator[tuple[int, Any, str, str]]:
     """Yield ordinal, row, name and absolute file of each row of a shard.
 
     An image in an archive becomes a file below `at`, one for all its crops; without `copy` it is refused.
+    unfit: says of a row why the format cannot hold it; its image is not looked for
     """
-    task = shard.task
+    subset = shard.task.subset
     for first, rows, names, _ in shard.batches():
-        found: list[Path | Refused | None] = []
-        for row in rows:
-            try:
-                path = own_file(row, task.subset.roots)
-                refused = path is None and not task.options.copy
-                found.append(Refused("not_a_file", "it lies in an archive or a store") if refused else path)
-            except Refused as error:
-                found.append(error)
-        inside = (row for row, path in zip(rows, found, strict=True) if path is None)
-        fetched = fetch_all(inside, task.subset.roots)
+        found = [unfit(row) or _own(row, shard.task) for row in rows]
+        stems = [
+            row["uid"] if subset.is_cropped and is_uid(row["uid"]) else name
+            for row, name in zip(rows, names, strict=True)
+        ]
+        inside: dict[str, Any] = {}
+        for row, stem, where in zip(rows, stems, found, strict=True):
+            if where is None:
+                inside.setdefault(stem, row)
+        written = _written(shard, inside, at, within)
         for i, (row, where) in enumerate(zip(rows, found, strict=True)):
             shard.tick(first + i)
-            data = next(fetched) if where is None else where
-            if isinstance(data, Refused):
-                shard.refuse(first + i, row, data)
+            place = written(stems[i]) if where is None else where
+            if isinstance(place, Refused):
+                shard.refuse(first + i, row, place)
                 continue
-            if isinstance(data, bytes):
-                shared = task.subset.is_cropped and is_uid(row["uid"])
-                file = f"{within}{row['uid'] if shared else names[i]}.{extension(data)}"
-                shard.file(file).write_bytes(data)
-                shard.add(Item(first + i, row, names[i], data, 1))
-                yield first + i, row, names[i], str(at / file)
-            else:
-                shard.samples += 1
-                yield first + i, row, names[i], str(data)
+            shard.samples += 1
+            yield first + i, row, names[i], str(place)
+
+
+def _own(row: Any, task: Task) -> Path | Refused | None:
+    """Return a row's own file, None where it lies in an archive, or why it is refused."""
+    try:
+        path = own_file(row, task.subset.roots)
+    except Refused as refused:
+        return refused
+    if path is None and not task.options.copy:
+        return Refused("not_a_file", "it lies in an archive or a store")
+    return path
+
+
+def _written(shard: Shard, rows: Mapping[str, Any], at: Path, within: str) -> Callable[[str], Path | Refused]:
+    """Return a function that tells where the image of {stem: row} is, written when it is first asked for, in order."""
+    fetched = zip(rows, fetch_all(rows.values(), shard.task.subset.roots), strict=True)
+    known: dict[str, Path | Refused] = {}
+
+    def place(wanted: str) -> Path | Refused:
+        while wanted not in known:
+            stem, data = next(fetched)
+            if isinstance(data, Refused):
+                known[stem] = data
+                continue
+            file = f"{within}{stem}.{extension(data)}"
+            shard.file(file).write_bytes(data)
+            known[stem] = at / file
+        return known[wanted]
+
+    return place

@@ -112,7 +112,11 @@ class Folder:
         return self._read(self._work / f"{number:08d}.shard") or {}
 
     def reopen(self) -> None:
-        """Forget shards that lack images, so that they are written again."""
+        """Forget shards that lack images, so that they are written again; a finished export begins anew."""
+        if self.finished is not None:
+            self.finished = None
+            self._begin()
+            (self.at / _DONE).unlink()
         for number in [number for number, entry in self.done.items() if entry["problems"]]:
             (self._work / f"{number:08d}.shard").unlink(missing_ok=True)
             del self.done[number]

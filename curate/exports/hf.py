@@ -31,10 +31,8 @@ class HuggingFace:
 
     @cached_property
     def _classes(self) -> dict[str, int]:
-        found: set[str] = set()
-        for frame in self._task.subset.frames(["label"]):
-            found.update(frame["label"].drop_nulls().unique())
-        return {name: i for i, name in enumerate(sorted(found))} if len(found) <= _MOST_CLASSES else {}
+        labels = self._task.subset.labels
+        return {name: i for i, name in enumerate(labels)} if len(labels) <= _MOST_CLASSES else {}
 
     @cached_property
     def _schema(self) -> Any:

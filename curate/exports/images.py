@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import stat
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from curate.cells import split_cell
-from curate.errors import RemoteDeniedError, RemoteError, RemoteMissingError
+from curate.errors import RemoteDeniedError
+from curate.ranges import in_order
 from curate.remote import Remote, place
 from curate.samples import content_hash
-from curate.stored import read_stored
+from curate.stored import Unread, stored_bytes
 
 _ARCHIVES = (".tar", ".parquet", ".lance")
 _THREADS, _AHEAD = 8, 16
@@ -36,15 +36,11 @@ def fetch(row: Row, roots: Mapping[str, str]) -> bytes:
     says nothing of an image: it ends the export (RemoteError).
     """
     try:
-        data = read_stored(row, roots)
-    except (RemoteMissingError, FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise Refused("missing", _words(error)) from error
+        data = stored_bytes(row, roots)
     except RemoteDeniedError as error:
-        raise Refused("unreadable", _words(error)) from error
-    except RemoteError:
-        raise
-    except OSError as error:
-        raise Refused("unreadable", _words(error)) from error
+        raise Refused("unreadable", str(error)) from error
+    if isinstance(data, Unread):
+        raise Refused(*data)
     if row["sha256"] and content_hash(data) != row["sha256"]:
         raise Refused("changed", f"{len(data)} bytes, not those that were selected")
     return data
@@ -81,18 +77,8 @@ def _words(error: BaseException) -> str:
 
 def fetch_all(rows: Iterable[Row], roots: Mapping[str, str]) -> Iterator[bytes | Refused]:
     """Yield what `fetch` gives or raises for each row, in order; 16 are read ahead by 8 threads."""
-    waiting: deque[Future[bytes | Refused]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for row in rows:
-                waiting.append(pool.submit(_attempt, row, roots))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from in_order(pool, lambda row: _attempt(row, roots), rows, _AHEAD)
 
 
 def _attempt(row: Row, roots: Mapping[str, str]) -> bytes | Refused:

@@ -40,7 +40,9 @@ class Lance:
         from lance.fragment import write_fragments
 
         reader = pa.RecordBatchReader.from_batches(self._schema, batches(shard, self._schema, self._row))
-        found = write_fragments(reader, str(self._task.out), schema=self._schema, mode="create")
+        # There is a table where a finished export is written anew; it stays as it is until the commit.
+        mode = "append" if (Path(self._task.out) / "_versions").is_dir() else "create"
+        found = write_fragments(reader, str(self._task.out), schema=self._schema, mode=mode)
         shard.files = len(found)
         return [fragment.to_json() for fragment in found]
 
@@ -48,14 +50,14 @@ class Lance:
         return {"image": item.data, **values(item, self._task)}
 
     def finish(self, folder: Folder) -> None:
-        """Remove what killed runs left behind, and commit."""
+        """Commit, and remove what killed or earlier runs left behind."""
         import lance
 
         fragments = []
         for _, notes in folder.notes():
             fragments += [lance.FragmentMetadata.from_json(json.dumps(note)) for note in notes]
+        lance.LanceDataset.commit(str(self._task.out), lance.LanceOperation.Overwrite(self._schema, fragments))
         named = {file.path for fragment in fragments for file in fragment.files}
         for path in (Path(self._task.out) / "data").glob("*.lance"):
             if path.name not in named:
                 path.unlink()
-        lance.LanceDataset.commit(str(self._task.out), lance.LanceOperation.Overwrite(self._schema, fragments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from curate.exports.files import located
 from curate.exports.folder import Folder
@@ -27,15 +28,8 @@ class OpenClipCsv:
 
     def shard(self, shard: Shard) -> list[list[str]]:
         """Write some images, and return lines."""
-        lines = []
-        for ordinal, row, _, file in located(shard, self._at):
-            caption = " ".join((row["caption"] or "").split())
-            if caption:
-                lines.append([file, caption])
-            else:
-                shard.samples -= 1
-                shard.refuse(ordinal, row, Refused("no_caption"))
-        return lines
+        found = located(shard, self._at, unfit=_without_caption)
+        return [[file, _caption(row)] for _, row, _, file in found]
 
     def finish(self, folder: Folder) -> None:
         """Write the table."""
@@ -44,3 +38,12 @@ class OpenClipCsv:
             writer.writerow(["filepath", "title"])
             for _, lines in folder.notes():
                 writer.writerows(lines)
+
+
+def _caption(row: dict[str, Any]) -> str:
+    """Return a row's caption in one line."""
+    return " ".join((row["caption"] or "").split())
+
+
+def _without_caption(row: dict[str, Any]) -> Refused | None:
+    return None if _caption(row) else Refused("no_caption")

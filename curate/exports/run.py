@@ -169,11 +169,11 @@ def _write_shards(task: Task, name: str, form: Format, skip_missing: bool) -> Ex
     at = task.out.parent / f"{task.out.stem}-images" if is_listing else task.out
     folder = Folder(at, _job(task, name, form))
     with folder.opened(), contextlib.ExitStack() as stack:
-        if folder.finished is not None:
-            _check_listing(task.out, folder, is_listing)
+        _check_listing(task.out, folder, is_listing, skip_missing)
+        if folder.finished is not None and (skip_missing or not folder.finished["figures"]["refused"]):
             return Exported(str(task.out), name, **folder.finished["figures"])
         if not skip_missing:
-            folder.reopen()
+            folder.reopen()  # images that were missing may be back
         writer: Writer = _load(form)(task)
         refused: Counter[str] = Counter()
         lines = stack.enter_context((folder.stage / "problems").open("wb"))
@@ -219,7 +219,8 @@ def _finish(task: Task, folder: Folder, writer: Writer, figures: dict[str, Any],
         try:
             _publish(folder.stage / "listing", task.out)
         except ExportError:
-            folder.discard()
+            if not figures["files"]:
+                folder.discard()
             raise
         if not figures["files"]:
             folder.discard()
@@ -227,8 +228,15 @@ def _finish(task: Task, folder: Folder, writer: Writer, figures: dict[str, Any],
     folder.finish({"figures": figures})
 
 
-def _check_listing(out: Place, folder: Folder, is_listing: bool) -> None:
-    if is_listing and not out.exists():
+def _check_listing(out: Place, folder: Folder, is_listing: bool, skip_missing: bool) -> None:
+    """Raise ExportError where a finished listing is gone, or lacks rows that are wanted now: it is not replaced."""
+    if folder.finished is None or not is_listing:
+        return
+    refused = sum(folder.finished["figures"]["refused"].values())
+    completes = refused and not skip_missing
+    if completes and out.exists():
+        raise ExportError(f"{out} lacks {refused} rows that were left out; remove it, and the same command adds them")
+    if not completes and not out.exists():
         raise ExportError(f"{out} is gone, but the images beside it are not; remove {folder.at} and export again")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ class Subset:
         self.is_cropped = "crops" in self.info["required_features"]
         self.digest = digest([[part["sha256"] for part in self._parts], self.info["required_features"]])
         self.schema = _schema(self._file(0))
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Return the labels that there are, each once, in order of the alphabet."""
+        found: set[str] = set()
+        for frame in self.frames(["label"]):
+            found.update(frame["label"].drop_nulls().unique())
+        return sorted(found)
 
     def frames(self, columns: Sequence[str], start: int = 0, stop: int | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows from ordinal `start` to before `stop`, in order, in frames of at most a row group."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from curate.ranges import in_order
 
 
 def done_ahead(work: Iterator[Callable[[], Any]], threads: int) -> Generator[Any, None, None]:
@@ -15,14 +16,8 @@ def done_ahead(work: Iterator[Callable[[], Any]], threads: int) -> Generator[Any
             yield call()
         return
     pool = ThreadPoolExecutor(threads, "curate-items")
-    waiting: deque[Future[Any]] = deque()
     try:
-        for call in work:
-            waiting.append(pool.submit(call))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(pool, lambda call: call(), work, threads)
     finally:
         # Not waited for: a generator that is dropped may be closed within threading's own code, which holds locks.
         pool.shutdown(wait=False, cancel_futures=True)

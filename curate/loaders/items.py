@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from curate.errors import DecodeError, SampleError, UsageError
+from curate.errors import DecodeError, RemoteError, SampleError, UsageError
 from curate.images import Pixels, decode
 from curate.loaders.store import Bytes, Store
 from curate.loaders.subset import Subset
@@ -28,7 +28,8 @@ class Items:
     """Makes items of a subset's images.
 
     decode: "pil" (RGB, upright), "array" ((height, width, 3) uint8), "raw" (the stored bytes, uncropped),
-        or a function of the bytes, which handles crops itself
+        or a function of the bytes, which handles crops itself; its OSError, ValueError and SyntaxError are a sample
+        that does not decode
     transform: a function of the decoded image, or of the raw bytes
     columns: what of the manifest goes into an item; each item has `row`, its number, and crops have `crop`, their box
         (left, top, width, height)
@@ -123,7 +124,7 @@ class Items:
         if sha256 is not None and content_hash(data) != sha256:
             raise SampleError("its bytes are not those that were chosen (another SHA-256)", "changed")
         if callable(self._decode):
-            return self._decode(data)
+            return self._decoded(self._decode, data)
         if self._decode == "raw":
             return data
         try:
@@ -133,6 +134,17 @@ class Items:
         if crop is not None:
             pixels = _cut(pixels, crop)
         return Image.fromarray(pixels) if self._decode == "pil" else pixels
+
+    def _decoded(self, decode: Callable[[bytes], Any], data: bytes) -> Any:
+        """Return what a user's function makes of bytes. Raises SampleError for what decoders raise over bad ones."""
+        try:
+            return decode(data)
+        except (SampleError, RemoteError):
+            raise
+        except DecodeError as error:
+            raise SampleError(str(error), error.reason) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SampleError(f"decode failed with {type(error).__name__}: {error}", "undecodable") from error
 
     def _tiled(self, images: list[Any]) -> Any:
         """Return the crops of a tile as one image: left to right, then top to bottom."""

@@ -20,7 +20,7 @@ from curate.loaders.pytorch import SubsetDataset, this_worker
 from curate.loaders.samplers import InfoBatch
 from curate.loaders.subset import Subset
 from curate.loaders.tally import WORKERS
-from curate_kernels.arrays import F64, I64
+from curate_kernels.arrays import F32, F64, I64
 
 Batch = Any
 
@@ -115,14 +115,11 @@ class SubsetLoader:
         if self._streams:
             self._shared[:] = torch.tensor([self.epoch, self._place.turn, *self._place.streams])
         else:
-            self._batches.images, self._batches.start = images, self._place.batches
+            self._batches.images, self._batches.scale, self._batches.start = images, scale, self._place.batches
         for stream, position, batch in self._loader:
             self._place.move(stream, position)
-            if batch is None:
-                continue
-            if scale is not None:
-                batch["scale"] = torch.from_numpy(scale[np.asarray(batch["row"])])
-            yield batch
+            if batch is not None:
+                yield batch
         self.set_epoch(self.epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,30 +175,35 @@ class _Place:
 
 
 class _Batches:
-    """A batch sampler: the rows of one batch after another, from batch `start` on."""
+    """A batch sampler: (row, its scale or None) of one batch after another, from batch `start` on."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self.images: I64 = np.zeros(0, dtype=np.int64)
+        self.scale: F32 | None = None
         self.start = 0
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, np.float32 | None]]]:
         for at in range(self.start * self._size, self.images.size, self._size):
-            yield self.images[at : at + self._size].tolist()
+            rows = self.images[at : at + self._size]
+            scale = [None] * rows.size if self.scale is None else list(self.scale[rows])
+            yield list(zip(rows.tolist(), scale, strict=True))
 
     def __len__(self) -> int:
         return -(-self.images.size // self._size) - self.start
 
 
 class _Numbered:
-    """What workers get for batches that are planned ahead: lists of first rows to stream 0, position 0, and items."""
+    """What workers get for batches that are planned ahead: first rows and scales to stream 0, position 0, and items."""
 
     def __init__(self, dataset: SubsetDataset) -> None:
         self._dataset = dataset
 
-    def __getitems__(self, rows: list[int]) -> tuple[int, int, list[Item]]:
+    def __getitems__(self, planned: list[tuple[int, np.float32 | None]]) -> tuple[int, int, list[Item]]:
         step = self._dataset.items.step
-        return 0, 0, self._dataset.__getitems__([row // step for row in rows])
+        items = self._dataset.__getitems__([row // step for row, _ in planned])
+        scales = {row: scale for row, scale in planned if scale is not None}
+        return 0, 0, [item | {"scale": scales[item["row"]]} for item in items] if scales else items
 
 
 class _Streams(IterableDataset):  # type: ignore[misc]

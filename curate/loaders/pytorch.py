@@ -99,8 +99,10 @@ class StreamingSubset(IterableDataset):  # type: ignore[misc]
         return self.plan.items.tally.skipped
 
     def set_epoch(self, epoch: int) -> None:
-        """Iterate over this epoch from now on, from its beginning."""
-        if int(self._epoch[0]) != epoch:
+        """Iterate over this epoch from now on, from its beginning; if it is the one that was loaded, from its place."""
+        # A state without an epoch is kept: it is refused, by name, when it is used.
+        now = int(self._epoch[0]) if self._state is None else self._state.get("epoch", epoch)
+        if now != epoch:
             self._epoch[0], self._position, self._state = epoch, 0, None
 
     def __iter__(self) -> Iterator[Item]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from curate.errors import ManifestError, RemoteError, RemoteMissingError, RemoteShortError, SampleError
+from curate.errors import ManifestError, RemoteMissingError, RemoteShortError, SampleError
 from curate.loaders.subset import Subset
 from curate.ranges import ahead
 from curate.remote import Place, Remote, is_url, place
-from curate.stored import PLACE, read_stored
+from curate.stored import PLACE, Unread, stored_bytes
 
 Bytes = bytes | SampleError
 
@@ -125,16 +125,9 @@ class Store:
     def _stored(self, row: int, wanted: _Wanted) -> bytes:
         path = self._path(wanted.file)
         columns = {name: self._subset.values(name, [row])[0] for name in PLACE}
-        try:
-            data = read_stored(columns, self._subset.roots)
-        except (RemoteShortError, OverflowError, MemoryError) as error:  # what a size that lies leads to
-            raise SampleError(f"{path}: {error}", "changed") from None
-        except RemoteMissingError as error:
-            raise SampleError(str(error)) from None
-        except RemoteError:
-            raise
-        except (OSError, ValueError) as error:
-            raise SampleError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        data = stored_bytes(columns, self._subset.roots)
+        if isinstance(data, Unread):
+            raise SampleError(f"{path}: {data.words}", "changed" if data.reason == "changed" else "missing")
         if len(data) != wanted.size:
             raise SampleError(f"{path} has {len(data)} bytes in row {wanted.offset}, not {wanted.size}", "changed")
         return data

@@ -15,6 +15,7 @@ import numpy as np
 from curate.errors import PoolError, RemoteError
 from curate.files import atomic_write, canonical_json
 from curate.pool.lock import pool_lock
+from curate.pool.operations import rewritten, without
 from curate.pool.reader import Pool, state_files
 from curate.pool.schema import CAPTIONS, EMBEDDINGS, EVENT_PROPERTY, STATE_PROPERTY, table_schema
 from curate.pool.trouble import trouble, writes
@@ -172,7 +173,7 @@ class Writer:
         event: dict[str, Any] = {"what": what, "rows": changes.num_rows}
         if "decision" in changes.column_names:
             event["admitted"] = sum(decision == "admit" for decision in changes.column("decision").to_pylist())
-        return self._compacted(self.commit(pool, _rewritten(pool, changes, some), self._properties(state, event)))
+        return self._compacted(self.commit(pool, rewritten(pool, changes, some), self._properties(state, event)))
 
     @writes
     def add_scores(self, pool: Pool, columns: dict[str, F32]) -> Pool:
@@ -191,7 +192,7 @@ class Writer:
         if not changes.num_rows:
             return pool
         event = canonical_json({"what": "scores", "columns": sorted(columns)}).decode()
-        return self._compacted(self.commit(pool, _rewritten(pool, changes), {EVENT_PROPERTY: event}))
+        return self._compacted(self.commit(pool, rewritten(pool, changes), {EVENT_PROPERTY: event}))
 
     @writes
     def tag(self, pool: Pool, name: str, version: int) -> None:
@@ -217,7 +218,7 @@ class Writer:
         doomed = int(pool.dataset.count_rows(filter=where))
         properties = self._properties(state, {"what": "forget", "rows": doomed})
         if doomed:
-            pool = self.commit(pool, _without(pool, where), properties)
+            pool = self.commit(pool, without(pool, where), properties)
         pool.dataset.optimize.compact_files(
             target_rows_per_fragment=_FRAGMENT_ROWS, materialize_deletions_threshold=0.0
         )
@@ -273,69 +274,3 @@ class Writer:
         if len(pool.dataset.get_fragments()) >= _COMPACT_ABOVE:
             pool.dataset.optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
         return Pool.open(self.path)
-
-
-def _rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]] = ()) -> Any:
-    """Return the Lance operation that replaces columns of every row, and others of some, fragment by fragment."""
-    import lance
-
-    at = 0
-    fragments, modified = [], set()
-    for fragment in pool.dataset.get_fragments():
-        count = fragment.count_rows()
-        part = changes.slice(at, count)
-        for rows, table in some:
-            part = _with_some(part, fragment, rows - at, table)
-        at += count
-        updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
-        fragments.append(updated)
-        modified.update(fields)
-    return lance.LanceOperation.Update(
-        updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
-    )
-
-
-def _without(pool: Pool, where: str) -> Any:
-    """Return the Lance operation that removes rows and numbers the others anew. It holds no word of the filter."""
-    import lance
-    import pyarrow as pa
-
-    gone = set(pool.frame(["uid"], where=where)["uid"].to_list())
-    next_row = 0
-    fragments, empty, modified = [], [], set()
-    for fragment in pool.dataset.get_fragments():
-        uids = fragment.to_table(columns=["uid"]).column("uid").to_pylist()
-        left = fragment.delete(where)
-        if left is None:
-            empty.append(fragment.fragment_id)
-            continue
-        stays = np.array([uid not in gone for uid in uids])
-        rows = np.where(stays, next_row + np.cumsum(stays) - 1, -1)
-        next_row += int(stays.sum())
-        numbered = pa.table({"uid": pa.array(uids, pa.string()), "row": pa.array(rows, pa.int64())})
-        updated, fields = fragment.update_columns(numbered, left_on="uid", right_on="uid")
-        updated.deletion_file = left.deletion_file
-        fragments.append(updated)
-        modified.update(fields)
-    return lance.LanceOperation.Update(
-        removed_fragment_ids=empty,
-        updated_fragments=fragments,
-        fields_modified=sorted(modified),
-        update_mode="rewrite_columns",
-    )
-
-
-def _with_some(part: pa.Table, fragment: Any, rows: I64, table: pa.Table) -> pa.Table:
-    """Return a fragment's changes with further columns: as they are, but for `rows`, counted from its first row."""
-    import pyarrow as pa
-
-    mine = np.flatnonzero((rows >= 0) & (rows < part.num_rows))
-    if not mine.size:
-        return part
-    old = fragment.to_table(columns=table.column_names)
-    order = np.arange(part.num_rows)
-    order[rows[mine]] = part.num_rows + mine
-    new = pa.concat_tables([old, table.cast(old.schema)]).take(pa.array(order))
-    for name in table.column_names:
-        part = part.append_column(new.schema.field(name), new.column(name))
-    return part

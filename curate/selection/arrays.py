@@ -22,7 +22,7 @@ from curate_selectors.types import Candidates, Selection
 def select(
     x: Any = None,
     *,
-    method: str = "infogrowth",
+    method: str = "default",
     budget: Budget,
     text: Any = None,
     captions: Sequence[str | None] | None = None,
@@ -167,7 +167,7 @@ def _filled(
         found = score(data.x, score_of(name), target=data.target, target_labels=target_labels, **given)
         scores.update({k: v for k, v in named(name, found).items() if k not in scores})
 
-    words = fill(method, needs_of(method, params), at_hand, compute)
+    words, _ = fill(method, needs_of(method, params), at_hand, compute, welcome=True)
     lacking = np.zeros(data.n, dtype=np.bool_)
     for word in words - set(there):
         if score_name(word) in scores:

@@ -98,7 +98,7 @@ class PoolCandidates:
         def compute(word: str) -> None:
             scores.update(self._computed(score_name(word)))
 
-        words = fill(method, needs_of(method, params), at_hand, compute)
+        words, able = fill(method, needs_of(method, params), at_hand, compute)
         lacking = np.zeros(self.table.height, dtype=np.bool_)
         for word in words - set(_FIELDS):
             lacking |= ~np.isfinite(scores[score_name(word)])
@@ -106,7 +106,7 @@ class PoolCandidates:
         data = Candidates(
             n=self.table.height,
             x=self._unit(self.view, entry(method).tiled_as(make(method, **params))) if "embeddings" in words else None,
-            text=self._unit("text") if "text" in words else None,
+            text=self._unit("text") if "text" in words | able else None,
             target=None if aim is None else aim.image,
             target_label=None if aim is None else aim.label,
             label=codes(self.table["label"].to_list(), names),

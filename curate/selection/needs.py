@@ -42,8 +42,16 @@ def needs_of(method: str, params: dict[str, Any]) -> tuple[str, ...]:
     return tuple(need for need in needs if need != _SCORE)  # a parameter may name none
 
 
-def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> set[str]:
+def fill(
+    method: str,
+    needs: Sequence[str],
+    at_hand: Callable[[str], bool],
+    compute: Callable[[str], None],
+    welcome: bool = False,
+) -> tuple[set[str], set[str]]:
     """Return the words of `needs` that the method can read, one of each need: those at hand first, else computed.
+
+    The second set is of those that it can do without: of `a?` those at hand; welcome: and scores that can be computed.
 
     Of `a else b` b is looked at only where a can be neither read nor computed.
 
@@ -52,10 +60,19 @@ def fill(method: str, needs: Sequence[str], at_hand: Callable[[str], bool], comp
 
     Raises UsageError, naming the need and what to give, where nothing meets it.
     """
-    for need in needs:
-        if need.endswith("?"):
-            at_hand(need[:-1])  # read if it is there
-    return {_met(method, need, at_hand, compute) for need in needs if not need.endswith("?")}
+    wanted = [need[:-1] for need in needs if need.endswith("?")]
+    able = {word for word in wanted if at_hand(word) or (welcome and _computed(word, compute))}
+    return {_met(method, need, at_hand, compute) for need in needs if not need.endswith("?")}, able
+
+
+def _computed(word: str, compute: Callable[[str], None]) -> bool:
+    if not word.startswith(_SCORE):
+        return False
+    try:
+        compute(word)
+    except UsageError:  # there is nothing to compute it from
+        return False
+    return True
 
 
 def _met(method: str, need: str, at_hand: Callable[[str], bool], compute: Callable[[str], None]) -> str:

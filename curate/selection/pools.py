@@ -53,7 +53,7 @@ def select_from_pool(
     pool: Pool | str | Path,
     out: str | Path,
     *,
-    method: str = "infogrowth",
+    method: str = "default",
     budget: Budget = "10%",
     seed: int = 0,
     candidates: str = "admitted",

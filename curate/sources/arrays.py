@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -46,31 +48,36 @@ class Arrays:
         name: str = "",
         source: str = "arrays",
     ) -> None:
-        self.id, self._given = source, (x, text, columns)
+        self.id = source
         image, captions = _Array(x, "x"), _Array(text, "text") if text is not None else None
         table = _Table(columns) if columns else None
         names = Columns(group="group" if columns and "group" in columns else None)
         self._part = make_part(image, captions, table, names, f"the source {source!r}")
         self.features = Features(name, image.dim, captions.dim if captions else 0)
         self.count: int | None = image.rows
-        self.fingerprint = self._digest()
+        self._content = self._digest()
 
-    def _digest(self) -> str:
+    @property
+    def fingerprint(self) -> str:
         """Return 32 hex digits over everything: memory has no times of change."""
-        digest = hashlib.blake2b(repr(self.features).encode(), digest_size=16)
+        return hashlib.blake2b(repr(self.features).encode() + self._content, digest_size=16).hexdigest()
+
+    def _digest(self) -> bytes:
+        digest = hashlib.blake2b(digest_size=16)
         for vectors in filter(None, (self._part.image, self._part.text)):
             for block in vectors.blocks():
                 digest.update(block.data)
         for row in self._part.table.rows() if self._part.table else ():
             digest.update(canonical_json({name: as_json(value) for name, value in row.items()}))
-        return digest.hexdigest()
+        return digest.digest()
 
     def named(self, name: str) -> Arrays:
         """Return the source under another name of its features; SourceError if it has one."""
-        x, text, columns = self._given
         if self.features.name not in ("", name):
             raise SourceError(f"the source {self.id!r} has no features {name!r}; it has: {self.features.name}")
-        return Arrays(x, text=text, columns=columns, name=name, source=self.id)
+        other = copy(self)
+        other.features = replace(self.features, name=name)
+        return other
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on."""

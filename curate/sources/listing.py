@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from curate.errors import RemoteDeniedError, RemoteError, SourceError, UsageError
+from curate.errors import RemoteDeniedError, RemoteError, SourceError, UnknownSchemeError, UsageError
 from curate.ranges import ahead
 from curate.remote import Place, Remote, Status, is_url, join, place
 from curate.sources.columns import Columns, as_name
@@ -43,7 +43,7 @@ def stat_entry(path: Place, name: str) -> Entry | None:
     if isinstance(path, Remote):
         try:
             return Entry(name, *path.status())
-        except FileNotFoundError:
+        except (FileNotFoundError, UnknownSchemeError):
             return None
     try:
         status = os.stat(path)
@@ -69,14 +69,21 @@ def stat_entries(root: str, names: Iterable[str]) -> Iterator[Entry]:
             folders.setdefault(at.parent, []).append(name)
     for folder, inside in folders.items():
         if len(inside) > _MOST_LOOKED_UP:
-            there = {item.name: item.status() for item in folder.iterdir() if item.is_file()}
-            pairs: Iterable[Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
+            there = _listing(folder)
+            pairs: Iterable[Entry | Status | None] = (there.get(name.rpartition("/")[2]) for name in inside)
         else:
             pairs = ahead(lambda name: stat_entry(place(root, name), name), inside)
         for name, status in zip(inside, pairs, strict=True):
             found[name] = Entry(name, status.size, status.stamp) if status else None
     for name in names:
         yield found.get(name) or Entry(name, -1, -1)
+
+
+def _listing(folder: Remote) -> dict[str, Status]:
+    try:
+        return {item.name: item.status() for item in folder.iterdir() if item.is_file()}
+    except UnknownSchemeError:
+        return {}
 
 
 def is_there(path: Place) -> bool:
@@ -171,12 +178,7 @@ def read_image(path: Place) -> tuple[bytes, str]:
     Raises SourceError where a store does not answer or denies access: that says nothing about the image.
     """
     if isinstance(path, Remote):
-        try:
-            return path.read_bytes(), ""
-        except FileNotFoundError:
-            return b"", "missing_file"
-        except RemoteError as error:
-            raise SourceError(str(error)) from None
+        return _read_remote(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             return b"", "unreadable_file"
@@ -185,6 +187,17 @@ def read_image(path: Place) -> tuple[bytes, str]:
         return b"", "missing_file"
     except OSError:
         return b"", "unreadable_file"
+
+
+def _read_remote(path: Remote) -> tuple[bytes, str]:
+    try:
+        return path.read_bytes(), ""
+    except FileNotFoundError:
+        return b"", "missing_file"
+    except UnknownSchemeError:
+        return b"", "unreadable_file"
+    except RemoteError as error:
+        raise SourceError(str(error)) from None
 
 
 def locate(root: str, name: str) -> str:

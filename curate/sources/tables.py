@@ -15,7 +15,7 @@ from curate.sources.columns import PATHS, URLS, Columns, Row, as_name, as_text, 
 from curate.sources.downloads import Downloads
 from curate.sources.listing import Entry, each, fingerprint, is_outside, locate, read_image, stat_entries
 from curate.sources.look import Look
-from curate.sources.records import TABLES, Table, read_outline, read_table
+from curate.sources.records import TABLES, Table, read_table
 
 _CAPTIONS = ("caption", "text", "title", "TEXT")
 
@@ -38,24 +38,24 @@ class TableSource:
     kind = "table"
 
     def __init__(self, path: Place, columns: Columns, name: str) -> None:
-        seen, count = read_outline(path)
+        table = read_table(path)
         self.id = name
         self.root = str(path.parent)
-        self.count: int | None = count
-        names = choose_columns(columns, seen, path, captions=_CAPTIONS, paths=(*PATHS, *URLS))
+        self.count: int | None = table.height
+        names = choose_columns(columns, table.columns, path, captions=_CAPTIONS, paths=(*PATHS, *URLS))
         self._reader = PathReader(path, self.id, self.root, names, key_column="key")
-        self.fingerprint = fingerprint(columns, self._entries())
+        self.fingerprint = fingerprint(columns, self._entries(table))
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, table: Table) -> Iterator[Entry]:
         """Yield the entries of the table and of every file that it lists, so that a mended file is seen."""
-        listed = (self._reader.path_of(row) for row in read_table(self._reader.table).rows())
+        listed = map(self._reader.path_of, table.rows())
         names = (locate(self.root, path) for path in listed if path is not None)
-        table = self._reader.table
-        if isinstance(table, Remote):
-            yield Entry(table.name, *table.status())
+        at = self._reader.table
+        if isinstance(at, Remote):
+            yield Entry(at.name, *at.status())
             yield from stat_entries(self.root, names)
         else:
-            yield from stat_entries(self.root, itertools.chain([table.name], names))
+            yield from stat_entries(self.root, itertools.chain([at.name], names))
 
     def rows(self, start: int = 0) -> Iterator[Sample]:
         """Yield the samples from ordinal `start` on; of the rows before it only the keys are looked at."""

@@ -58,9 +58,11 @@ class TarSource:
 
     def __init__(self, path: Place, columns: Columns, name: str) -> None:
         check_tar(path)
+        if columns.path is not None:
+            raise SourceError(f"{path} is read as tar, whose images are its members: --path is for tables of paths")
         self._path = path
         self._parquet = path.with_suffix(".parquet")
-        self._columns = replace(columns, path=None)
+        self._columns = columns
         self.id = name
         self.root = str(path.parent)
         self.count: int | None = None

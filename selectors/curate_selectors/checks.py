@@ -9,20 +9,20 @@ name, and more: embeddings, captions and theirs, labels, groups, a target set, s
 
 from __future__ import annotations
 
-import re
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from curate_kernels.arrays import F32, unit_rows
+from curate_kernels.arrays import F32
 from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError
 from curate_selectors.protocols import SubsetSelector
+from curate_selectors.synthetic import among, candidates, made_rows
 from curate_selectors.types import Candidates, Selection
 
 Make = Callable[[], SubsetSelector]
@@ -30,37 +30,6 @@ Check = Callable[[Make, Entry], None]
 
 _LARGE, _LARGE_COUNT = 5000, 40
 _MEMORY = 64 << 20  # bytes; a dense similarity of _LARGE rows takes 100 MB
-
-
-def _rows(n: int, d: int = 8, seed: int = 0) -> F32:
-    return unit_rows(np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32))
-
-
-def candidates(x: F32, made: Any, entry: Entry) -> Candidates:
-    """Return candidates with rows x (n, d) and everything else that a method with this entry may read, made up."""
-    n, d = x.shape
-    rng = np.random.default_rng(7)
-    words = [f"a {('red', 'green', 'small')[i % 3]} {('cat', 'dog', 'house', 'car')[i % 4]} no {i}" for i in range(n)]
-    return Candidates(
-        n=n,
-        x=x,
-        text=unit_rows(rng.normal(size=(n, d)).astype(np.float32)),
-        target=unit_rows(rng.normal(size=(9, d)).astype(np.float32)),
-        target_label=np.arange(9, dtype=np.int64) % 3,
-        label=np.arange(n, dtype=np.int64) % 3,
-        group=np.arange(n, dtype=np.int64) // 4,
-        captions=words,
-        scores={name: rng.uniform(0.05, 0.95, size=(n,)).astype(np.float32) for name in score_names(made, entry)},
-    )
-
-
-def score_names(made: Any, entry: Entry) -> list[str]:
-    """Return the names of the scores that a method's entry names, with `{PARAMETER}` as the method has it."""
-    values = {f.name: getattr(made, f.name) for f in fields(made)} if is_dataclass(made) else {}
-    words = [word.format_map(values) for need in entry.needs for word in re.split(" or | else ", need)]
-    # What is read where it is at hand (`?`), and `gain`, which the online rule measures, a method can do without.
-    scores = {word for word in words if word.startswith("score:") and not word.endswith("?")}
-    return sorted({word.removeprefix("score:") for word in scores} - {""})
 
 
 def _data(make: Make, entry: Entry, x: F32) -> Candidates:
@@ -92,15 +61,15 @@ def check_counts(make: Make, entry: Entry) -> None:
     """Every count from none to all is met exactly, on no row, on one and on many."""
     for n in (0, 1, 2, 37):
         for count in sorted({0, n // 2, n}):
-            _valid(make().select(_data(make, entry, _rows(n)), count, 0), n, count)
+            _valid(make().select(_data(make, entry, made_rows(n)), count, 0), n, count)
 
 
 def check_degenerate_rows(make: Make, entry: Entry) -> None:
     """All rows equal, a row of zeros among them, and all scores and labels equal are ordinary input."""
-    same = np.tile(_rows(1), (20, 1))
+    same = np.tile(made_rows(1), (20, 1))
     data = _data(make, entry, same)
     _valid(make().select(data, 7, 0), 20, 7)
-    with_zero = _rows(20)
+    with_zero = made_rows(20)
     with_zero[3] = 0
     _valid(make().select(_data(make, entry, with_zero), 20, 0), 20, 20)
     for value in (0.0, 0.5):
@@ -114,7 +83,7 @@ def check_degenerate_rows(make: Make, entry: Entry) -> None:
 
 def check_ties(make: Make, entry: Entry) -> None:
     """Of rows that are alike in everything, a method that draws nothing takes the lowest first."""
-    half = _data(make, entry, _rows(12))
+    half = _data(make, entry, made_rows(12))
     twice = among(half, np.repeat(np.arange(12), 2))
     runs = [make().select(twice, 24, seed).index.tolist() for seed in range(3)]
     if runs[0] == runs[1] == runs[2] and entry.nested_as(make()):
@@ -122,21 +91,9 @@ def check_ties(make: Make, entry: Entry) -> None:
         _require(bool((place[0::2] < place[1::2]).all()), "of equal rows the lowest comes first")
 
 
-def among(data: Candidates, rows: Any) -> Candidates:
-    """Return the candidates `rows`, in this order, repeats allowed."""
-    part = {name: getattr(data, name) for name in ("x", "text", "label", "group")}
-    return replace(
-        data,
-        n=len(rows),
-        **{name: None if values is None else values[rows] for name, values in part.items()},
-        captions=None if data.captions is None else [data.captions[i] for i in rows],
-        scores={name: values[rows] for name, values in data.scores.items()},
-    )
-
-
 def check_purity(make: Make, entry: Entry) -> None:
     """Inputs are not changed, and nothing of them is handed out."""
-    data = _data(make, entry, _rows(50))
+    data = _data(make, entry, made_rows(50))
     arrays = _arrays(data)
     before = [values.copy() for values in arrays]
     chosen = make().select(data, 10, 0)
@@ -152,7 +109,7 @@ def _arrays(data: Candidates) -> list[Any]:
 
 def check_repeatable(make: Make, entry: Entry) -> None:
     """The same seed gives the same picks, from a new object, whatever the state of numpy's global generator."""
-    data = _data(make, entry, _rows(200))
+    data = _data(make, entry, made_rows(200))
     state = np.random.get_state()  # noqa: NPY002
     runs = []
     for seed in (0, 1):
@@ -167,7 +124,7 @@ def check_nested(make: Make, entry: Entry) -> None:
     """A smaller selection is a prefix of a larger one, weights too, where entry or method says that it is nested."""
     if not entry.nested_as(make()):
         return
-    data = _data(make, entry, _rows(300, seed=1))
+    data = _data(make, entry, made_rows(300, seed=1))
     large = make().select(data, 120, 5)
     for count in (1, 10, 119):
         small = make().select(data, count, 5)
@@ -177,7 +134,7 @@ def check_nested(make: Make, entry: Entry) -> None:
 
 def check_draws(make: Make, entry: Entry) -> None:
     """What is not certain is told by a method that is known to draw: entry or method says so."""
-    data = _data(make, entry, _rows(60, seed=4))
+    data = _data(make, entry, made_rows(60, seed=4))
     certain = all(bool((make().select(data, count, 2).probability == 1).all()) for count in (10, 30, 50))
     _require(certain or entry.draws_as(make()), "only a method that draws has probabilities below 1")
 
@@ -186,11 +143,11 @@ def check_refusals(make: Make, entry: Entry) -> None:
     """A count out of range is a SelectorError; so is NaN or infinity in what the method reads."""
     for count in (-1, 11):
         try:
-            make().select(_data(make, entry, _rows(10)), count, 0)
+            make().select(_data(make, entry, made_rows(10)), count, 0)
         except SelectorError:
             continue
         raise AssertionError(f"a count of {count} out of 10 was accepted")
-    clean = _data(make, entry, _rows(10))
+    clean = _data(make, entry, made_rows(10))
     usual = make().select(clean, 3, 0)
     for value in (np.nan, np.inf):
         for bad in _spoilt(clean, value):
@@ -203,7 +160,7 @@ def check_refusals(make: Make, entry: Entry) -> None:
 
 def check_layout(make: Make, entry: Entry) -> None:
     """Rows that are not contiguous, or lie column by column, give the same picks; so do those of float16."""
-    x = _rows(120, seed=8).astype(np.float16).astype(np.float32)
+    x = made_rows(120, seed=8).astype(np.float16).astype(np.float32)
     data = _data(make, entry, x)
     usual = make().select(data, 30, 2)
     strided = np.empty((240, 2 * x.shape[1]), dtype=np.float32)[::2, ::2]
@@ -230,7 +187,7 @@ def check_tiles(make: Make, entry: Entry) -> None:
     """Where entry or method says that it reads by tiles, rows that can only be sliced give the same picks."""
     if not entry.tiled_as(make()):
         return
-    x = _rows(700, seed=6).astype(np.float16).astype(np.float32)
+    x = made_rows(700, seed=6).astype(np.float16).astype(np.float32)
     data = _data(make, entry, x)
     sliced: Any = _Sliced(x)
     _same(make().select(replace(data, x=sliced), 90, 1), make().select(data, 90, 1), "slices give the same picks")
@@ -250,7 +207,7 @@ def _spoilt(data: Candidates, value: float) -> Iterator[Candidates]:
 
 def check_threads(make: Make, entry: Entry) -> None:
     """One thread and two give the same picks. Without threadpoolctl only one number of threads is tried."""
-    data = _data(make, entry, _rows(400, 32, seed=2))
+    data = _data(make, entry, made_rows(400, 32, seed=2))
     runs = []
     for threads in (1, 2):
         with _threads(threads):
@@ -268,7 +225,7 @@ def _threads(number: int) -> Any:
 
 def check_memory(make: Make, entry: Entry) -> None:
     """Of 5,000 rows a method takes less than 64 MB, which no dense matrix of similarities fits into."""
-    data = _data(make, entry, _rows(_LARGE, 16))
+    data = _data(make, entry, made_rows(_LARGE, 16))
     if "numba" in sys.modules:  # compiled before it is measured
         make().select(among(data, np.arange(60)), 5, 0)
     tracemalloc.start()
@@ -285,7 +242,7 @@ def check_batches(make: Make, entry: Entry) -> None:
     begin = getattr(make(), "begin", None)
     if begin is None:
         return
-    x = _rows(5000)
+    x = made_rows(5000)
     data = Candidates(n=5000, x=x)
     for most in (None, 40):
         run, start = begin(most, 3), 0

@@ -16,7 +16,8 @@ class Entry:
         or a score, whose columns are then all there and whose first one has the score's name too; `{PARAMETER}` is what
         a parameter says, and `score:` of an empty one is no need; `a or b` where either will do, what is at hand before
         what is computed; `a else b` where b will do, but only if a cannot be computed and names no other parameter than
-        the default; `a?` is read where it is at hand, and rows that lack it stay candidates
+        the default; `a?` is read where it is at hand (of
+        plain arrays a score is computed if it can be), and rows that lack it stay candidates
     nested: with the same seed a smaller selection is a prefix of a larger one, weights and all
     draws: rows are taken by chance, and their probabilities are told
     tiled: embeddings are only ever sliced, so they need not fit memory

@@ -42,6 +42,11 @@ def test_a_definition_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert made.corruption["flipped"][0].share == 0.2
 
 
+def test_without_corruptions_a_collection_is_taken_as_it_is(tmp_path: Path) -> None:
+    for text in (GOOD.partition("[corruption]")[0] + "[corruption]\n", GOOD.partition("[corruption]")[0]):
+        assert load(tmp_path, text + "[selector]\nrandom = { method = 'random' }\n").corruption == {"clean": ()}
+
+
 def test_the_digest_is_of_the_values_not_of_the_text(tmp_path: Path) -> None:
     made = load(tmp_path, GOOD)
     assert load(tmp_path, "# a remark\n" + GOOD.replace("0.5]", "0.50]")).digest() == made.digest()

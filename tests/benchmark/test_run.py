@@ -55,6 +55,13 @@ columns = ["s1_label", "-pvi_label"]
 """
 
 
+TABLES = {
+    "dataset": {"c": {"kind": "synthetic", "rows": 60, "dims": 8}},
+    "corruption": {},
+    "selector": {"random": {"method": "random"}},
+}
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
     """A definition, the folder of a finished run, and its results."""
@@ -90,6 +97,24 @@ def test_another_selector_adds_its_cells_only(ran: tuple[Path, Path, dict[str, A
     old, new = ({cell.key for cell in cells_of(load_definition(path))} for path in (definition, more))
     assert len(new - old) == 4
     assert old < new
+
+
+def test_a_peer_that_is_installed_later_gets_its_turn(
+    ran: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = load_definition(ran[0])
+    before = {(cell.selector, cell.key) for cell in cells_of(definition)}
+    monkeypatch.setattr("curate.benchmark.peers.metadata.version", lambda name: f"{name} 9")
+    after = {(cell.selector, cell.key) for cell in cells_of(definition)}
+    assert {selector for selector, _ in before ^ after} == {"peer"}
+
+
+def test_scores_of_another_version_are_computed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = build_world(definition_from(TABLES), "c", "clean", 0, tmp_path)
+    for version in ("1", "1", "2"):
+        monkeypatch.setattr("curate.benchmark.choose.__version__", version)
+        Scores(world, 0, tmp_path / "scores").of("density")
+    assert len(list((tmp_path / "scores").iterdir())) == 2
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(

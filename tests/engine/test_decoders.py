@@ -1,5 +1,6 @@
 """Decode processes: the same results as threads, and what one image does to its process costs that image only."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -55,6 +56,21 @@ def same(one: Examined, other: Examined) -> bool:
     if one.crop is None or other.crop is None:
         return one == other
     return one.as_dict() == other.as_dict() and np.array_equal(one.crop, other.crop)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_a_process_that_does_not_start_holds_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = sorted(os.listdir("/proc/self/fd"))
+    for owner, name in ((os, "memfd_create"), (os, "truncate"), (module.mmap, "mmap"), (subprocess, "Popen"),
+                        (module.socket, "socketpair")):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, refuse)
+            with pytest.raises(WorkerError, match="does not start"):
+                Decoders(1, TERMS, CROP, 2.0)
+        assert sorted(os.listdir("/proc/self/fd")) == before, name
 
 
 def test_processes_give_what_threads_give() -> None:

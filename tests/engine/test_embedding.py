@@ -321,6 +321,15 @@ def test_a_further_encoder_is_stored_beside_and_decides_nothing(
     assert curate.replay(pool)["equal"]
 
 
+def test_decoding_in_threads_for_the_sake_of_further_encoders_is_told(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    curate.grow(source / "0.tar", tmp_path / "plain", options=OPTIONS)
+    assert "in threads" not in caplog.text
+    curate.grow(source / "0.tar", tmp_path / "pool", options=OPTIONS | MORE)
+    assert caplog.text.count("images are decoded in threads, as encode.extra asks for") == 1
+
+
 @pytest.mark.parametrize("call", [1, 3])
 def test_further_encoders_survive_a_kill(source: Path, tmp_path: Path, call: int) -> None:
     curate.grow(source, tmp_path / "straight", options=OPTIONS | MORE)

@@ -223,6 +223,7 @@ def test_what_does_not_go_together_is_named(tmp_path: Path) -> None:
         (["meta", "images"], {}, r"meta/0\.npz gives embeddings and images images"),
         (["meta", "x.npy"], {}, r"gives l14 embeddings .* captions in 48.*nameless embeddings .*no captions"),
         (["meta"], {"encode": {"image": "open_clip:ViT-B-32/x"}}, "which open_clip:ViT-B-32/x cannot make of it"),
+        (["meta"], {"encode": {"image": "builtin"}}, "which builtin cannot make of it"),
         (["images"], {"encode": {"image": "precomputed"}}, "images gives images, and the encoder is precomputed"),
     ):
         with pytest.raises(UsageError, match=why):

@@ -373,6 +373,60 @@ def test_missing_images_may_be_left_out(form: str, moving: Path) -> None:
         export(moving / "m", form, moving / "out", **sized)
 
 
+@pytest.mark.parametrize("form", [*READING, "symlinks", "fiftyone"])
+def test_what_was_left_out_is_added_once_it_is_back(form: str, moving: Path) -> None:
+    if form in ("symlinks", "fiftyone"):  # these compare sizes
+        changed = next(path for path in (moving / "a").rglob("*3.jpg"))
+        changed.write_bytes(changed.read_bytes() + b"x")
+    assert export(moving / "m", form, moving / "out", skip_missing=True).samples == 4
+    shutil.rmtree(moving / "a")
+    shutil.copytree(moving / "whole", moving / "a")
+    done = export(moving / "m", form, moving / "out")
+    assert (done.samples, done.refused) == (6, {})
+    assert not (moving / "out.problems.jsonl").exists()
+    export(moving / "m", form, moving / "fresh")
+    if form == "lance":
+        import lance
+
+        assert lance.dataset(moving / "out").count_rows() == 6
+    else:
+        assert contents(moving / "out") == contents(moving / "fresh")
+
+
+def test_a_listing_that_lacks_rows_is_completed_once_it_is_out_of_the_way(tars: Path, tmp_path: Path) -> None:
+    shutil.copytree(tars / "tars", tmp_path / "tars")
+    rows = {source["id"]: tmp_path / "tars" for source in sources(tars)}
+    folder = manifest(tmp_path / "m", rows_of(tars), rows)
+    (tmp_path / "tars" / "00001.tar").rename(tmp_path / "gone.tar")
+    out = tmp_path / "x.json"
+    assert export(folder, "coco", out, skip_missing=True).refused == {"missing": 12}
+    (tmp_path / "gone.tar").rename(tmp_path / "tars" / "00001.tar")
+    with pytest.raises(ExportError, match=r"x\.json lacks 12 rows that were left out; remove it"):
+        export(folder, "coco", out)
+    out.unlink()
+    assert export(folder, "coco", out).samples == 24
+    assert len(json.loads(out.read_text())["images"]) == len(list((tmp_path / "x-images").glob("*.jpg"))) == 24
+
+
+def test_copies_stay_where_the_listing_has_no_place(tars: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    out.write_text("mine")
+    with pytest.raises(ExportError, match="exists and is another file"):
+        export(tars / "m", "open-clip-csv", out)
+    assert out.read_text() == "mine"
+    assert len(list((tmp_path / "x-images").glob("*.jpg"))) == 24
+    out.unlink()
+    assert export(tars / "m", "open-clip-csv", out).samples == 24
+
+
+def test_a_size_that_lies_is_a_refusal(tars: Path, tmp_path: Path) -> None:
+    rows = rows_of(tars)[:3]
+    rows[1]["size"], rows[2]["size"] = 2**62, 2**63 - 1
+    folder = manifest(tmp_path / "m", rows, {source["id"]: tars / "tars" for source in sources(tars)})
+    done = export(folder, "copy", tmp_path / "out", skip_missing=True)
+    assert (done.samples, done.refused) == (1, {"changed": 2})
+
+
 @pytest.mark.parametrize("form", ["open-clip-csv", "coco", "fiftyone", "symlinks"])
 def test_lists_of_files_name_only_what_is_there(form: str, moving: Path) -> None:
     changed = next(path for path in (moving / "a").rglob("*3.jpg"))
@@ -435,6 +489,33 @@ def test_rows_without_a_caption_are_no_rows_of_open_clip(tmp_path: Path) -> None
     done = export(folder, "open-clip-csv", tmp_path / "x.csv", skip_missing=True)
     assert (done.samples, done.refused) == (1, {"no_caption": 1})
     assert (tmp_path / "x.csv").read_text() == f"filepath\ttitle\n{tmp_path}/p/{rows[0]['path']}\ttwo lines\n"
+
+
+def test_images_that_the_format_cannot_hold_are_not_read(tmp_path: Path) -> None:
+    rows = tar_rows(tmp_path / "t", "0.tar", range(3))
+    folder = manifest(
+        tmp_path / "m", [one | {"caption": " "} for one in rows[:2]] + rows[2:], {"0.tar": tmp_path / "t"}
+    )
+    done = export(folder, "open-clip-csv", tmp_path / "x.csv", skip_missing=True)
+    assert (done.samples, done.refused) == (1, {"no_caption": 2})
+    assert [path.stem for path in (tmp_path / "x-images").glob("*.jpg")] == [rows[2]["key"]]
+
+
+def test_crops_of_an_image_in_an_archive_read_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.exports import images
+
+    rows = []
+    for i, one in enumerate(tar_rows(tmp_path / "t", "0.tar", range(2)) * 2):
+        rows.append(one | {"crop_x": 8 * i, "crop_y": 4, "crop_w": 24, "crop_h": 48, "tile": 0, "tile_slot": i})
+    rows[3]["width"] = None
+    folder = manifest(tmp_path / "m", rows, {"0.tar": tmp_path / "t"}, crops=True)
+    read, real = [], images.stored_bytes
+    monkeypatch.setattr(images, "stored_bytes", lambda row, roots: read.append(row["key"]) or real(row, roots))
+    assert export(folder, "coco", tmp_path / "x.json").samples == 4
+    assert sorted(read) == sorted({one["key"] for one in rows})
+    assert len(list((tmp_path / "x-images").glob("*.jpg"))) == 2
+    done = export(folder, "fiftyone", tmp_path / "fo", skip_missing=True)
+    assert (done.samples, done.refused) == (3, {"no_size": 1})
 
 
 def cropped(tmp_path: Path) -> Path:

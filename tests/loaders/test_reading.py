@@ -191,6 +191,24 @@ def test_broken_sample_is_a_named_error(row: int, reason: str, words: str, broke
     assert error.value.reason == reason
 
 
+def own_decoder(data: bytes) -> int:
+    """Fail as decoders do, each time otherwise."""
+    kind = len(data) % 4
+    if kind < 3:
+        raise (OSError, ValueError, SyntaxError)[kind]("cannot make an image of it")
+    return kind
+
+
+def test_what_a_users_decoder_cannot_read_is_a_bad_sample(folder: Path) -> None:
+    reading = iterate(folder, decode=own_decoder, on_error="skip", threads=0)
+    read = [item["row"] for item in reading]
+    sizes = [len(item["image"]) for item in iterate(folder, decode="raw", shuffle=False)]
+    assert sorted(read) == [row for row, size in enumerate(sizes) if size % 4 == 3]
+    assert 0 < len(read) == len(sizes) - reading.skipped["undecodable"]
+    with pytest.raises(SampleError, match=r"decode failed with \w+Error: cannot make an image of it"):
+        list(iterate(folder, decode=own_decoder))
+
+
 def test_image_of_too_many_pixels_is_not_decoded(folder: Path) -> None:
     reading = iterate(folder, max_pixels=96 * 96 - 1, on_error="skip")
     assert list(reading) == []

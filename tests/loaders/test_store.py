@@ -180,13 +180,13 @@ def test_images_in_tables_are_read_as_pools_read_them(tmp_path: Path, monkeypatc
     monkeypatch.setattr(manifest, "FEATURES", frozenset({"rows"}))
     asked = []
 
-    def read(row: dict[str, Any], roots: dict[str, str]) -> bytes:
+    def read(row: dict[str, Any], roots: dict[str, str]) -> bytes | stored.Unread:
         asked.append((row["path"], row["offset"]))
         if row["path"] == "00001.tar":
-            raise FileNotFoundError(None, "no table")
-        return stored.read_stored(row, roots)
+            return stored.Unread("missing", "no table")
+        return stored.stored_bytes(row, roots)
 
-    monkeypatch.setattr(store, "read_stored", read)
+    monkeypatch.setattr(store, "stored_bytes", read)
     opened = Subset(folder)
     answers = Store(opened).read(range(12))
     assert asked == sorted(asked, key=lambda place: (-int(place[0][:5]), place[1]))  # in the order of each table
@@ -195,6 +195,6 @@ def test_images_in_tables_are_read_as_pools_read_them(tmp_path: Path, monkeypatc
             assert isinstance(answer, SampleError)
         else:
             assert answer == expected(opened, [row])[0]
-    monkeypatch.setattr(store, "read_stored", stored.read_stored)
+    monkeypatch.setattr(store, "stored_bytes", stored.stored_bytes)
     found = [item["row"] for item in iterate(folder, decode="raw", window=5, block=2)]
     assert sorted(found) == list(range(12))

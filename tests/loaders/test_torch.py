@@ -261,6 +261,33 @@ def test_iterable_goes_on_in_the_process_that_iterates(folder: Path, monkeypatch
         next(iter(again))
 
 
+def test_setting_the_epoch_that_was_loaded_keeps_its_place(folder: Path) -> None:
+    dataset = StreamingSubset(folder, decode="raw")
+    dataset.set_epoch(3)
+    reading = iter(dataset)
+    first = [next(reading)["row"] for _ in range(20)]
+    state = dataset.state_dict()
+    again = StreamingSubset(folder, decode="raw")
+    again.load_state_dict(state)
+    again.set_epoch(3)
+    assert len(rest := [item["row"] for item in again]) == N - 20
+    assert sorted(first + rest) == list(range(N))
+    again.load_state_dict(state)
+    again.set_epoch(4)
+    assert len(list(again)) == N
+
+
+def test_infobatch_scales_items_before_any_collate_function(folder: Path) -> None:
+    made = loader(folder, sampler=InfoBatch(epochs=20), collate_fn=list, num_workers=1)
+    for batch in made:
+        rows = [item["row"] for item in batch]
+        made.plan.sampler.update(rows, rows)
+    batches = list(made)
+    expected = made.plan.scale()
+    assert {float(item["scale"]) for batch in batches for item in batch} == {1.0, 2.0}
+    assert all(item["scale"] == expected[item["row"]] for batch in batches for item in batch)
+
+
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     """Twenty rows, of which the second half is gone."""

@@ -1,6 +1,7 @@
 """Shares of classes, ends of scores, and the default method, against enumeration and by hand."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from hypothesis import strategies as st
 
 import curate
 from curate_kernels.arrays import unit_rows
+from curate_selectors.balance import default
 from curate_selectors.balance.default import Default, _duplicates
 from curate_selectors.balance.extremes import AnomalyFirst, AnomalyLast, AnyScore, HardNegative
 from curate_selectors.balance.water import RareFirst, StratifiedRandom, WaterFill
+from curate_selectors.coverage.facility import FacilityLocation
 from curate_selectors.errors import SelectorError
+from curate_selectors.pairs.windowed import WindowedKCenter, joint
 from curate_selectors.types import Candidates
 
 
@@ -112,6 +116,8 @@ def test_fewer_rows_than_classes_are_drawn_among_all_classes(method: WaterFill) 
     """Where the lowest classes went first, half of all rows had no chance, and no weight stood for them."""
     size = [4] * 10 if isinstance(method, StratifiedRandom) else [2, 3, 4, 5, 6, 2, 3, 4, 5, 6]
     data = labelled(np.repeat(np.arange(10), size).tolist(), gain=[1.0] * sum(size))
+    x = np.random.default_rng(0).normal(size=(data.n, 6))
+    data = replace(data, x=unit_rows(x.astype(np.float32)))
     taken, told, sums = drawn(method, data, 6, 1200)
     np.testing.assert_allclose(taken, told, atol=5 * np.sqrt(0.25 / 1200))
     assert abs(np.mean(sums) - data.n) < 4 * np.std(sums) / np.sqrt(1200) + 1e-3
@@ -193,39 +199,38 @@ def test_default_refuses_noise_and_copies_and_balances_classes() -> None:
     x = unit_rows(rng.normal(size=(120, 16)).astype(np.float32))
     x[100:] = x[:20]
     label = np.repeat([0, 1, 2, 0], [70, 20, 10, 20])
-    surprise = rng.uniform(1, 2, 120).astype(np.float32)
-    surprise[40:50] = 9
-    for scores in ({"s1_label": surprise}, {"pvi": -surprise}):
-        data = Candidates(n=120, x=x, label=label.astype(np.int64), scores=scores)
-        index = Default().select(data, 120, 0).index
-        first, copies, noise = index[:90], index[90:110], index[110:]
-        assert set(copies) == set(range(100, 120))
-        assert set(noise) == set(range(40, 50))
-        assert Counter(label[first[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
-        assert Counter(label[first[:50]].tolist()) == {0: 20, 1: 20, 2: 10}
+    pvi = rng.uniform(1, 2, 120).astype(np.float32)
+    pvi[40:50] = -1
+    data = Candidates(n=120, x=x, label=label.astype(np.int64), scores={"pvi_label": pvi})
+    index = Default().select(data, 120, 0).index
+    first, copies, noise = index[:90], index[90:110], index[110:]
+    assert set(copies) == set(range(100, 120))
+    assert set(noise) == set(range(40, 50))
+    assert Counter(label[first[:30]].tolist()) == {0: 10, 1: 10, 2: 10}
+    assert Counter(label[first[:50]].tolist()) == {0: 20, 1: 20, 2: 10}
 
 
 def test_default_keeps_the_tail_whatever_its_scores_say() -> None:
     """Rare classes are hard to tell, so information about them is often below 0 though nothing is wrong with them."""
-    size = [300, 60, 20, 15, 5]
+    size = [250, 60, 70, 15, 5]
     label = np.repeat(np.arange(5), size)
     rng = np.random.default_rng(0)
+    x = unit_rows(rng.normal(size=(400, 8)).astype(np.float32))
     pvi = (np.repeat([3.0, 1.0, -2.0, -3.0, -4.0], size) + rng.normal(size=400)).astype(np.float32)
-    for scores in ({"pvi": pvi}, {"pvi_label": pvi}, {"s1_label": -pvi}):
-        data = Candidates(n=400, label=label, scores={"gain": np.ones(400, dtype=np.float32), **scores})
-        index = Default().select(data, 60, 0).index
-        taken = np.bincount(label[index], minlength=5)
-        assert taken[4] == 5
-        assert taken.min() >= 5
-        assert taken[:4].max() - taken[:4].min() <= 1
-    assert 5 <= np.isin(np.arange(300), Default().select(data, 360, 0).index, invert=True).sum() <= 40
+    index = Default().select(Candidates(n=400, x=x, label=label, scores={"pvi_label": pvi}), 60, 0).index
+    taken = np.bincount(label[index], minlength=5)
+    assert taken[4] == 5
+    assert taken[:4].max() - taken[:4].min() <= 1
+    best = np.argsort(-pvi[310:380])[:20] + 310
+    assert set(index[label[index] == 2]) <= set(best)
 
 
-def test_default_takes_what_gained_nothing_last() -> None:
-    """Such rows of a rare class are not water-filled back."""
-    gain = np.float32([1, 1, 1, 1, 0, 0])
-    data = Candidates(n=6, label=np.array([0, 0, 0, 1, 1, 1], dtype=np.int64), scores={"gain": gain})
-    assert set(Default().select(data, 4, 0).index) == {0, 1, 2, 3}
+def test_default_does_not_believe_a_score_that_knows_nothing() -> None:
+    x = unit_rows(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
+    label = np.repeat(np.arange(2), 30)
+    told = Candidates(n=60, x=x, label=label, scores={"pvi_label": np.full(60, -0.1, np.float32)})
+    plain = Candidates(n=60, x=x, label=label)
+    np.testing.assert_array_equal(Default().select(told, 20, 3).index, Default().select(plain, 20, 3).index)
 
 
 def test_default_compares_with_kept_rows_only() -> None:
@@ -248,18 +253,82 @@ def test_default_finds_every_duplicate() -> None:
     assert (_duplicates(x, 2e-4) == plain).all()
 
 
-def test_default_draws_by_gain_inside_a_class() -> None:
-    gain = np.float32([0.0, 1.0, 1.0, 0.0, 1.0])
-    data = Candidates(n=5, label=np.array([0, 0, 0, 1, 1], dtype=np.int64), scores={"gain": gain})
-    assert set(Default().select(data, 3, 0).index) == {1, 2, 4}
+def test_default_takes_each_kind_of_data_by_its_rule() -> None:
+    rng = np.random.default_rng(0)
+    x, text = (unit_rows(rng.normal(size=(200, 8)).astype(np.float32)) for _ in range(2))
+    pvi = rng.normal(1, 1, 200).astype(np.float32)
+    pairs = Candidates(n=200, x=x, text=text, scores={"pvi": pvi})
+    expected = WindowedKCenter().select(pairs, 50, 0).index
+    np.testing.assert_array_equal(Default().select(pairs, 50, 1).index, expected)
+    plain = Candidates(n=200, x=x)
+    expected = FacilityLocation().select(plain, 50, 0).index
+    np.testing.assert_array_equal(Default().select(plain, 50, 1).index, expected)
+
+
+def test_default_ranks_parts_of_many_rows_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default, "_LARGE", 40)
+    x = unit_rows(np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32))
+    chosen = Default().select(Candidates(n=100, x=x), 30, 0).index
+    assert Counter((np.searchsorted([34, 67], chosen, side="right")).tolist()) == {0: 10, 1: 10, 2: 10}
+    first = FacilityLocation().select(Candidates(n=34, x=x[:34]), 10, 0).index
+    np.testing.assert_array_equal(chosen[::3], first)
 
 
 def test_default_tells_how_likely_each_row_was() -> None:
-    gain = np.linspace(0.2, 1.0, 24, dtype=np.float32)
-    data = Candidates(n=24, label=np.repeat([0, 1], [16, 8]).astype(np.int64), scores={"gain": gain})
+    x = unit_rows(np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32))
+    data = Candidates(n=24, x=x, label=np.repeat([0, 1], [16, 8]).astype(np.int64))
     taken, told = np.zeros(24), np.zeros(24)
     for seed in range(1500):
-        chosen = Default().select(data, 10, seed)
+        chosen = Default().select(data, 9, seed)
         taken[chosen.index] += 1
         told[chosen.index] = chosen.probability
-    np.testing.assert_allclose(taken / 1500, told, atol=0.07)
+    np.testing.assert_allclose(taken / 1500, told, atol=0.05)
+
+
+# --- k-center in windows
+
+
+def test_windows_hold_the_best_and_prefixes_hold() -> None:
+    rng = np.random.default_rng(0)
+    x = unit_rows(rng.normal(size=(400, 8)).astype(np.float32))
+    pvi = rng.normal(1, 1, 400).astype(np.float32)
+    data, rank = Candidates(n=400, x=x, scores={"pvi": pvi}), np.argsort(-pvi, kind="stable")
+    place = np.empty(400, dtype=int)
+    place[rank] = np.arange(400)
+    full = WindowedKCenter(window=2.0).select(data, 400, 0)
+    assert sorted(full.index.tolist()) == list(range(400))
+    for count in (1, 16, 17, 40, 120):
+        some = WindowedKCenter(window=2.0).select(data, count, 0)
+        np.testing.assert_array_equal(some.index, full.index[:count])
+        assert place[some.index].max() < np.ceil(2.0 * np.sqrt(2) * max(count, 16))
+    sure = int(np.ceil(0.75 * (pvi >= 0).sum()))
+    np.testing.assert_array_equal(full.index[sure:], rank[sure:])
+    assert (full.gain[sure:] == 0).all()
+
+
+def test_windowed_picks_are_the_farthest_of_their_window() -> None:
+    rng = np.random.default_rng(1)
+    x = unit_rows(rng.normal(size=(300, 6)).astype(np.float32))
+    pvi = rng.uniform(0, 1, 300).astype(np.float32)
+    chosen = WindowedKCenter(window=3.0).select(Candidates(n=300, x=x, scores={"pvi": pvi}), 40, 0)
+    rank, serves, at = np.argsort(-pvi, kind="stable"), 16.0, 1
+    while at < 40:
+        inside = rank[: min(int(np.ceil(3.0 * serves)), 225)]
+        for _ in range(at, min(int(serves), 40)):
+            near = 1 - (x[inside] @ x[chosen.index[:at]].T).max(axis=1)
+            near[np.isin(inside, chosen.index[:at])] = -1
+            assert abs(near.max() - chosen.gain[at]) < 1e-6
+            assert chosen.index[at] in inside[near >= near.max() - 1e-6]
+            at += 1
+        serves *= np.sqrt(2)
+
+
+def test_image_and_caption_count_alike() -> None:
+    rng = np.random.default_rng(2)
+    x, text = (unit_rows(rng.normal(size=(90, d)).astype(np.float32)) for d in (6, 9))
+    both = joint(x, text)
+    np.testing.assert_allclose(1 - both @ both.T, ((1 - x @ x.T) + (1 - text @ text.T)) / 2, atol=1e-6)
+    data = Candidates(n=90, x=x, text=text, scores={"pvi": rng.normal(size=90).astype(np.float32)})
+    alone = WindowedKCenter(view="image").select(data, 30, 0).index
+    assert not np.array_equal(alone, WindowedKCenter().select(data, 30, 0).index)
+    np.testing.assert_array_equal(alone, WindowedKCenter().select(replace(data, text=None), 30, 0).index)

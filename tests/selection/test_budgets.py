@@ -230,4 +230,14 @@ def test_a_row_that_lacks_a_needed_score_is_no_candidate() -> None:
 def test_what_is_read_where_it_is_at_hand_excludes_nobody() -> None:
     pvi = [1, np.nan, -1] + [1] * 27
     chosen = curate.select(rows(30), method="default", scores={"pvi": pvi}, budget=30)
-    assert chosen.index[-1] == 2
+    assert chosen.index[-2:].tolist() == [2, 1]
+
+
+def test_a_score_that_is_welcome_is_computed_where_it_can_be() -> None:
+    x = rows(200)
+    text = x + 0.5 * np.random.default_rng(1).normal(size=x.shape)
+    text[:40] = text[np.roll(np.arange(40), 1)]
+    chosen = curate.select(x, method="default", text=text, budget=60)
+    assert (chosen.index < 40).sum() <= 3  # of 12 that chance would give
+    plain = curate.select(x, method="default", budget=60)
+    np.testing.assert_array_equal(plain.index, curate.select(x, method="facility-location", budget=60).index)

@@ -11,12 +11,13 @@ import threadpoolctl
 import curate
 from curate.errors import UsageError
 from curate_kernels.arrays import unit_rows
-from curate_selectors.checks import Check, Make, candidates, subset_checks
+from curate_selectors.checks import Check, Make, subset_checks
 from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError
 from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.inputs import check_count, need_rows
 from curate_selectors.registry import METHODS, entry, make, methods_reference
+from curate_selectors.synthetic import candidates
 from curate_selectors.types import Candidates, Selection
 from curate_selectors.uniform import Random
 

@@ -10,10 +10,10 @@ from pictures import write_folder
 from stores import Web, upload, web_server
 
 from curate import download, patience
-from curate.errors import SourceError
+from curate.errors import RemoteDeniedError, SourceError, UsageError
 from curate.samples import Sample, Source
 from curate.sources import Columns, open_sources
-from curate.stored import read_stored
+from curate.stored import read_stored, stored_bytes
 
 NO_COLUMNS = Columns()
 
@@ -60,6 +60,33 @@ def test_urls_are_read_and_failures_counted(name: str, web: Web, tmp_path: Path)
     assert "nothing at this address" in str(samples[2].meta["download_error"])
     for start in range(9):
         assert list(source.rows(start)) == samples[start:]
+
+
+def test_a_url_of_an_unknown_kind_costs_its_row_only(web: Web, tmp_path: Path) -> None:
+    strange = ["xyz://host/a.jpg", "ftp://host/b.jpg", *(f"abcd://host/{i}.jpg" for i in range(70))]
+    source = table(tmp_path, [*strange[:2], f"{web.url}/a.jpg", *strange[2:]])
+    found = {sample.key: (sample.data, sample.problem) for sample in source.rows()}
+    assert found[f"{web.url}/a.jpg"] == (b"aaa", "")
+    assert [found[url] for url in strange] == [(b"", "unreadable_file")] * 72
+    with pytest.raises(UsageError, match=r"xyz:// cannot be read: .*xyz"):
+        open_sources(["xyz://host/t.parquet"])
+
+
+def test_what_is_told_of_stored_bytes(web: Web, tmp_path: Path) -> None:
+    web.statuses = {"/denied.jpg": 403}
+
+    def read(path: str, size: int = 3, offset: int = 0) -> object:
+        row = {"source": "s", "path": path, "offset": offset, "size": size, "sha256": ""}
+        found = stored_bytes(row, {"s": str(tmp_path)})
+        return found if isinstance(found, bytes) else found[0]
+
+    (tmp_path / "x").write_bytes(b"xyz")
+    assert read("x") == read(f"{web.url}/a.jpg").replace(b"aaa", b"xyz") == b"xyz"
+    assert [read("gone"), read(f"{web.url}/gone.jpg"), read("x/y")] == ["missing"] * 3
+    assert [read("x", 2**62), read("x", 2**63), read(f"{web.url}/a.jpg", 9)] == ["changed"] * 3
+    assert [read("."), read("x\0"), read("x", -1), read("xyz://host/a.jpg")] == ["unreadable"] * 4
+    with pytest.raises(RemoteDeniedError):
+        read(f"{web.url}/denied.jpg")
 
 
 def test_bytes_of_a_url_are_found_again(web: Web, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ METHODS: dict[str, Entry] = {
     "default": Entry(
         f"{_HERE}.default:Default",
         ("subset",),
-        ("embeddings", "gain?"),
-        "Qin et al., ECCV 2024, arXiv:2405.18347 (the gain); the composition is ours",
-        "Gate, deduplicate, water-fill the classes, draw by information gain. Provisional.",
+        ("embeddings", "text?", "score:pvi?", "score:pvi_label?"),
+        "Sener & Savarese, ICLR 2018, arXiv:1708.00489; Ethayarajh et al., ICML 2022, arXiv:2110.08420; Wei et al., "
+        "ICML 2015 (facility location); the composition is ours",
+        "By kind of data: pairs windowed k-center, labelled ones a gate and equal shares, others facility location.",
         draws=True,
     ),
     "water-fill": Entry(

@@ -1,4 +1,4 @@
-"""The method that is meant to be right without thinking: gate, deduplicate, share out among classes, draw by gain."""
+"""The method that is meant to be right without thinking: what benchmarks chose for the kind of data at hand."""
 
 from __future__ import annotations
 
@@ -8,104 +8,119 @@ import numpy as np
 
 from curate_kernels.arrays import B1, F32, F64, I64
 from curate_selectors.balance.shares import Shares
-from curate_selectors.infogrowth import InfoGrowth
+from curate_selectors.coverage.facility import FacilityLocation
 from curate_selectors.inputs import check_count, need_rows
-from curate_selectors.sampling import inclusion
+from curate_selectors.pairs.windowed import WindowedKCenter, joint, windowed
 from curate_selectors.types import Candidates, Selection
 
 _BLOCK = 512
 _SAMPLE = 4096
-_FEW = 20  # rows of a class that has no threshold yet
-_SPREAD = 1.645 * 1.4826  # z of 95 %, and deviations of a normal in one median deviation
+_FEW, _SOME = 20, 0.1  # rows, and the share, of a class that stay whatever its scores
+_LARGE = 100_000  # rows that facility location ranks together
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """Rows that pass the gate and duplicate none before them, water-filled among classes, by InfoGrowth's draw in each.
+    """Each kind of data by the rule that trained best on it; docs/choosing.md has the tables.
 
-    Provisional: benchmarks have not chosen it yet. The rows of a pool were gated when they came, and are not gated
-    again. Given `s1_label` or `pvi` (of plain arrays), the gate refuses what is far above the median of its class in
-    the one, or below it in the other: as far as 5 % of normal scores are, by the median deviation. Half of a class
-    stays whatever its scores, and classes of fewer than 20 rows are not gated. Duplicates are sought among the
-    embeddings, and rows of no gain are taken for some. What is refused comes last, duplicates first. Without labels all
-    rows are one class; of classes with the same claim chance says which comes first.
+    Pairs, which most rows are that have `pvi`: the windowed k-center. Labelled rows: those of `pvi_label` ≥ 0, drawn.
+    Neither: facility location; more than 100,000 rows in parts of as many, which take turns. Labels share the budget
+    equally among the classes, whatever orders the rows in each. A tenth of a class stays whatever its `pvi_label`, 20
+    rows at least: it may be hard to tell, but half of a rare class may also be wrong labels of the common ones.
+    Scores whose mean is not above 0 know nothing and are not used.
+    What duplicates an earlier row comes after all others, what the gate refuses last. Of classes with the same claim
+    chance says which comes first.
 
-    k: neighbours in the gain; epsilon: distance (1 - cosine) within which a row duplicates one that is kept
+    epsilon: distance (1 - cosine) within which a row duplicates one that is kept
     power: shares of the classes ∝ size ** power, 0: equal ones; floor: rows that each class gets first
     """
 
-    k: int = 4
     epsilon: float = 1e-4
     power: float = 0.0
     floor: int = 0
 
     def select(self, data: Candidates, count: int, seed: int) -> Selection:
-        """Return `count` rows; gain is the information gain, probability that of the draw in the own class.
+        """Return `count` rows; gain is that of the rule within the class, `pvi_label` of drawn rows.
 
-        Time O(n²d) where gains are not given, else that of the products of rows that one axis does not tell apart;
-        memory O(n + pairs of duplicates).
+        Time and memory of the rule: O(count² d) for pairs, O(n² d) for facility location.
         """
         check_count(data, count)
-        drawn = InfoGrowth(k=self.k).select(data, data.n, seed)
-        gain = np.empty(data.n, dtype=np.float32)
-        gain[drawn.index] = drawn.gain
-        label = np.zeros(data.n, dtype=np.int64) if data.label is None else data.label
+        x = need_rows(data, "default")
+        label = np.full(data.n, -1, dtype=np.int64) if data.label is None else data.label
         group = np.where(label < 0, label.max(initial=0) + 1, label)  # rows without a label share one class
         passed = _gated(data, group)
-        kept = passed & ((gain > 0) | ~(gain > 0).any())
-        if data.x is not None:
-            kept[kept] = ~_duplicates(need_rows(data, "default")[kept], self.epsilon)
-        good = drawn.index[kept[drawn.index]]
+        kept = passed.copy()
+        kept[kept] = ~_duplicates(x[kept], self.epsilon)
+        good, gain, drawn = self._ranked(data, x, group, np.flatnonzero(kept), count, seed)
         shares, order = Shares(self.power, self.floor), np.arange(good.size)
         tie = np.random.default_rng([seed, 1]).permutation(int(group.max(initial=0)) + 1)
         place = shares.order(group[good], order, tie[group[good]])
-        rest = drawn.index[~kept[drawn.index]]
-        rest = rest[np.argsort(~passed[rest], kind="stable")]
+        left = np.flatnonzero(~kept)
+        rest = left[np.argsort(~passed[left], kind="stable")]
         index = np.concatenate([good[place], rest])[:count]
         chance = np.ones(count, dtype=np.float32)  # what was refused is taken when all else is, by no chance
-        taken = min(count, good.size)
-        mean = shares.expected(group[good], order, taken)
-        chance[:taken] = _chances(gain, group, good, mean)[index[:taken]]
+        if drawn:
+            taken = min(count, good.size)
+            mean = shares.expected(group[good], order, taken) / np.bincount(group[good])[group[good]]
+            chance[:taken] = mean[place[:taken]]
         return Selection(index, gain[index], np.ones(count, dtype=np.float32), chance)
 
+    def _ranked(self, data: Candidates, x: F32, group: I64, rows: I64, count: int, seed: int) -> tuple[I64, F32, bool]:
+        """Return the rows so that those of each class come in its order, their gains (n,), and whether chance did."""
+        gain = np.zeros(data.n, dtype=np.float32)
+        pvi = _known(data, "pvi")
+        if pvi is None and (data.label is not None and (data.label >= 0).any()):
+            gain[rows] = np.nan_to_num(data.scores["pvi_label"][rows]) if "pvi_label" in data.scores else 1.0
+            return np.random.default_rng(seed).permutation(rows), gain, True
+        parts = []
+        for number in np.unique(group[rows]):
+            mine = rows[group[rows] == number]
+            if pvi is not None:
+                both = x[mine] if data.text is None else joint(x[mine], data.text[mine])
+                usual = WindowedKCenter()
+                order, value = windowed(both, pvi[mine], min(count, mine.size), usual.window, usual.least)
+            else:
+                order, value = _covering(x[mine], min(count, mine.size), seed)
+            gain[mine[order]] = value
+            parts.append(mine[order])
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts]), gain, False
 
-def _chances(gain: F32, group: I64, good: I64, mean: F64) -> F32:
-    """Return the chance (n,) of each good row, whose class gives on average `mean` of them: draws, or one more."""
-    top = float(np.quantile(gain, InfoGrowth().quantile)) if gain.size else 1.0
-    weight = np.clip(gain / top, 0.0, 1.0).astype(np.float64) if top > 0 else np.ones(gain.size)
-    chance = np.ones(gain.size, dtype=np.float32)
-    for number in np.unique(group[good]):
-        mine = good[group[good] == number]
-        draws = float(mean[group[good] == number][0])
-        fewer = int(draws + 1e-9)
-        more = max(draws - fewer, 0.0)
-        chance[mine] = (1 - more) * inclusion(weight[mine], fewer) if fewer else 0.0
-        if more > 1e-9:
-            chance[mine] += more * inclusion(weight[mine], fewer + 1)
-    return chance
+
+def _covering(x: F32, count: int, seed: int) -> tuple[I64, F32]:
+    """Return rows in the order of facility location, and their gains; of many rows, parts in turn."""
+    pieces = -(-x.shape[0] // _LARGE) or 1
+    parts = np.array_split(np.arange(x.shape[0], dtype=np.int64), pieces)
+    found = []
+    for part in parts:
+        rows = x[part[0] : part[-1] + 1] if part.size else x[:0]
+        chosen = FacilityLocation().select(Candidates(n=part.size, x=rows), min(count, part.size), seed)
+        turn = np.arange(chosen.index.size, dtype=np.int64)
+        found.append((turn, part[chosen.index], chosen.gain))
+    turn, index, gain = (np.concatenate([one[i] for one in found]) for i in range(3))
+    order = np.argsort(turn, kind="stable")[:count]
+    return index[order], gain[order].astype(np.float32)
+
+
+def _known(data: Candidates, name: str) -> F32 | None:
+    """Return a score that most rows have and that knows something: information below 0 on average is none."""
+    values = data.scores.get(name)
+    if values is None:
+        return None
+    there = np.isfinite(values)
+    return values if 2 * there.sum() > data.n and float(values[there].mean()) > 0 else None
 
 
 def _gated(data: Candidates, group: I64) -> B1:
-    """Return which rows pass by the scores that are given; one without the score (NaN) does."""
+    """Return which rows (n,) pass by `pvi_label`, where it is known; the best few of each class do in any case."""
     passed = np.ones(data.n, dtype=np.bool_)
-    for name, sign in (("s1_label", 1.0), ("pvi", -1.0)):
-        if name in data.scores:
-            score = sign * data.scores[name].astype(np.float64)
-            for number in np.unique(group):
-                mine = np.flatnonzero((group == number) & np.isfinite(score))
-                if mine.size >= _FEW:
-                    passed[mine] &= score[mine] <= _limit(score[mine])
+    pvi = _known(data, "pvi_label")
+    if pvi is None:
+        return passed
+    for number in np.unique(group):
+        mine = np.flatnonzero((group == number) & np.isfinite(pvi))
+        best = mine[np.argsort(-pvi[mine], kind="stable")]
+        passed[best] = (pvi[best] >= 0) | (np.arange(best.size) < max(_FEW, _SOME * best.size))
     return passed
-
-
-def _limit(score: F64) -> float:
-    """Return the 95 % quantile of the normal with the median and the median deviation of `score` (m,).
-
-    Up to half of the scores may be wrong and move it little, where a quantile of them all moves with the share of
-    those.
-    """
-    middle = np.median(score)
-    return float(middle + _SPREAD * np.median(np.abs(score - middle)))
 
 
 def _duplicates(x: F32, epsilon: float) -> B1:

@@ -95,23 +95,32 @@ class KCenter:
         bound = np.maximum(1.0 - x @ x[index[0]], 0.0).astype(np.float32)
         gain[0] = 1.0
         bound[index[0]] = TAKEN
-        fresh = np.ones(x.shape[0], dtype=np.int64)  # centres that each bound accounts for
-        done = 1
-        while done < index.shape[0]:
-            block, outside, outside_index = largest(bound, self.block)
-            rows = x[block]
-            oldest = int(fresh[block].min())
-            if oldest < done:
-                near = (rows @ x[index[oldest:done]].T).max(axis=1)
-                np.minimum(bound[block], np.maximum(1.0 - near, 0.0), out=near)
-                bound[block] = near
-                fresh[block] = done
-            dist = bound[block]
-            picked = np.empty(index.shape[0] - done, dtype=np.int64)
-            radius = np.empty(index.shape[0] - done, dtype=np.float32)
-            found = pick_farthest(dist, rows @ rows.T, block, outside, outside_index, picked, radius)
-            index[done : done + found] = block[picked[:found]]
-            gain[done : done + found] = radius[:found]
-            bound[block] = dist
-            done += found
+        farther(x, bound, np.ones(x.shape[0], dtype=np.int64), index, gain, 1, self.block)
+
+
+def farther(x: F32, bound: F32, fresh: I64, index: I64, gain: F32, done: int, size: int = 512) -> None:
+    """Fill index and gain (m,) from `done` on with the rows of x (n, d) farthest from all centres before, in turn.
+
+    bound: (n,) upper bound of each row's distance to the nearest centre, TAKEN of those that cannot be picked
+    fresh: (n,) how many of the first centres each bound accounts for; both are brought up to date
+    size: rows brought up to date together
+    """
+    while done < index.shape[0]:
+        block, outside, outside_index = largest(bound, size)
+        rows = x[block]
+        oldest = int(fresh[block].min())
+        if oldest < done:
+            centres = x[index[min(oldest, done - 2) : done]] if done > 1 else np.repeat(x[index[:1]], 2, axis=0)
+            near = (rows @ centres.T).max(axis=1)  # of one centre alone, equal rows' products differ in the last bit
+            np.minimum(bound[block], np.maximum(1.0 - near, 0.0), out=near)
+            bound[block] = near
             fresh[block] = done
+        dist = bound[block]
+        picked = np.empty(index.shape[0] - done, dtype=np.int64)
+        radius = np.empty(index.shape[0] - done, dtype=np.float32)
+        found = pick_farthest(dist, rows @ rows.T, block, outside, outside_index, picked, radius)
+        index[done : done + found] = block[picked[:found]]
+        gain[done : done + found] = radius[:found]
+        bound[block] = dist
+        done += found
+        fresh[block] = done

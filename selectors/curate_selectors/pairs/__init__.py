@@ -12,6 +12,14 @@ METHODS: dict[str, Entry] = {
         "Hessel et al., EMNLP 2021, arXiv:2104.08718; Schuhmann et al., 2021, arXiv:2111.02114",
         "The pairs whose caption and image fit best.",
     ),
+    "windowed-kcenter": Entry(
+        "curate_selectors.pairs.windowed:WindowedKCenter",
+        ("subset",),
+        ("embeddings", "text?", "score:{score}"),
+        "Sener & Savarese, ICLR 2018, arXiv:1708.00489 (k-center); Sorscher et al., NeurIPS 2022, arXiv:2206.14486; "
+        "the composition is ours",
+        "k-center over image and caption together, among the best rows by a score: a few for each that is asked for.",
+    ),
     "clip-powered": Entry(
         "curate_selectors.pairs.powered:ClipPowered",
         ("subset",),
