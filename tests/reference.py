@@ -345,21 +345,24 @@ def rough_best(visit_list, visit_query, ask, kept, lists, turned, rough, row):
         for number, value, _ in _listed(c, ask.queries[i] @ lists.centre[c], i, ask, lists, turned):
             if kept.flags[number] & kept.need == kept.need:
                 entries = [*zip(rough[i].tolist(), row[i].tolist(), strict=True), (float(value), number)]
-                entries = sorted(entries, key=lambda entry: -entry[0])[:-1]
+                entries = sorted(entries, key=lambda entry: (-entry[0], entry[1]))[:-1]
                 rough[i], row[i] = zip(*entries, strict=True)
 
 
-def near_lists(visit_list, visit_query, known, sigmas, ask, kept, lists, turned):
-    """Enter the rows of the visited lists whose estimate, plus its error, is no worse than what is known."""
+def weigh_known(known, ask, kept, bar):
     for i, numbers in enumerate(known):
         for number in numbers[numbers >= 0]:
             _enter_kept(i, number, ask, kept)
+        bar[i] = min(ask.best[i, -1], max(ask.least[0], ask.twin_sim[i]) - 1e-6)
+
+
+def near_lists(visit_list, visit_query, known, bar, sigmas, ask, kept, lists, turned):
+    """Enter the rows of the visited lists whose estimate, plus its error, is above the bar."""
     for c, i in zip(visit_list, visit_query, strict=True):
         near = float(ask.queries[i] @ lists.centre[c])
         deviation = np.sqrt((1 - 2 / np.pi) * max(2 - 2 * near, 0) + turned.error[i] ** 2)
         for number, value, f in _listed(c, near, i, ask, lists, turned):
-            bar = min(ask.best[i, -1], max(ask.least[0], ask.twin_sim[i]) - 1e-6)
-            if value + sigmas * f * deviation > bar and number not in known[i]:
+            if value + sigmas * f * deviation > bar[i] and number not in known[i]:
                 _enter_kept(i, number, ask, kept)
 
 

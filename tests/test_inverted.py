@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import UsageError
-from curate.neighbors import Found, KeptIndex, lists
+from curate.neighbors import Found, KeptIndex, coarse
 from curate.neighbors.centres import two_sides
 from curate_kernels.arrays import unit_rows
 
@@ -67,9 +67,9 @@ def assert_found_equal(ours: Found, theirs: Found) -> None:
 @pytest.fixture
 def little_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a query read as small a share of these few rows as it does of 300,000."""
-    monkeypatch.setattr(lists, "_LEAST_READ", 256)
-    monkeypatch.setattr(lists, "_FIRST", 64)
-    monkeypatch.setattr(lists, "_READ", 12.0)
+    monkeypatch.setattr(coarse, "_LEAST_READ", 256)
+    monkeypatch.setattr(coarse, "_FIRST", 64)
+    monkeypatch.setattr(coarse, "_READ", 12.0)
 
 
 @pytest.mark.usefixtures("little_read")
@@ -203,9 +203,11 @@ def test_more_neighbours_asked_than_kept_are_padded() -> None:
 def test_lists_stay_short_when_one_cluster_takes_everything() -> None:
     index = index_of(np.concatenate([clustered(2048), clustered(1900, clusters=1)]))
     ask(index, clustered(1))
-    made = index._image._lists
-    assert made is not None
-    assert made._length.max() <= made._longest
+    lists = index._image._lists
+    assert lists is not None
+    made = lists._pages
+    assert made._length.max() <= lists._coarse._longest
+    assert (made._length == lists._coarse._length).all()
     assert made._length.sum() == 2048 + 1024
     rows = np.sort(made._slot[made._slot >= 0])
     free = set(made._free)

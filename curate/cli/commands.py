@@ -50,6 +50,7 @@ def grow(
     metrics_port: Annotated[
         int | None, typer.Option(help="With --follow: serve Prometheus metrics on 127.0.0.1.")
     ] = None,
+    on: Annotated[str | None, typer.Option(help="A Ray cluster to work on: ray, or ray://HOST:PORT.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""
@@ -64,7 +65,8 @@ def grow(
     if not follow and (metrics_port is not None or every != 10.0):
         raise UsageError("--every and --metrics-port mean something with --follow only")
     if follow:
-        settings = {"recipe": recipe, "options": options, "change_recipe": change_recipe, "guard": guard or ()}
+        settings: dict[str, Any] = {"recipe": recipe, "options": options, "guard": guard or ()}
+        settings |= {"change_recipe": change_recipe, "on": on}
         _follow(sources, pool, settings, every, metrics_port, as_json)
         return
     with progress_bar("growing") as progress:
@@ -76,6 +78,7 @@ def grow(
             change_recipe=change_recipe,
             guard=guard or (),
             progress=progress,
+            on=on,
         )
     answer(dataclasses.asdict(done), as_json, _grown)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curate.engine.state import SourceState
 from curate.pool import Pool
@@ -17,13 +17,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A row to decide. `position` is how many rows of its source are decided once this one is."""
+    """A row to decide. `position` is how many rows of its source are decided once this one is.
+
+    found: what another machine found out about it, and then sent no bytes of
+    """
 
     sample: Sample
     uid: str
     sha256: str
     source: Source
     position: int
+    found: Any = None
+
+
+class Entry(NamedTuple):
+    """Where a source is entered: at a row of it, or at its first where any may be `decided` already."""
+
+    source: Source
+    start: int
+    entered: bool
+    decided: Decided
+
+
+class Row(NamedTuple):
+    """A sample as it was read. found: see `Arrival`."""
+
+    sample: Sample
+    sha256: str
+    found: Any = None
+
+
+Read = Callable[[Sequence[Entry]], Iterator[Iterable[Row]]]  # gives the rows of each entry, one after the other
+
+
+def read(entries: Sequence[Entry]) -> Iterator[Iterable[Row]]:
+    """Read the rows in this process."""
+    for entry in entries:
+        yield (
+            Row(sample, sample.embedded.sha256 if sample.embedded else content_hash(sample.data))
+            for sample in entry.source.rows(entry.start)
+        )
 
 
 class Arrivals:
@@ -40,8 +73,10 @@ class Arrivals:
         saved: Mapping[str, SourceState],
         pool: Pool | None,
         bar: Bar | None = None,
+        read: Read = read,
     ) -> None:
         self.known = 0
+        self._read = read
         self.barred = 0
         self._bar = bar
         self._sources = sources
@@ -59,14 +94,10 @@ class Arrivals:
             yield batch
 
     def _rows(self) -> Iterator[Arrival]:
-        for source in self._sources:
-            saved = self._saved.get(source.id)
-            entered = saved is not None and saved.fingerprint == source.fingerprint
-            start = saved.position if saved and entered else 0
+        entries = [self._entry(source) for source in self._sources]
+        for (source, start, entered, decided), rows in zip(entries, self._read(entries), strict=True):
             self.known += start
-            decided = _Decided(source.id, self._pool if saved else None)
-            for position, sample in enumerate(source.rows(start), start + 1):
-                sha256 = sample.embedded.sha256 if sample.embedded else content_hash(sample.data)
+            for position, (sample, sha256, found) in enumerate(rows, start + 1):
                 if self._bar is not None and self._bar.holds(sample.source, sample.key, sha256):
                     self.barred += 1
                     continue
@@ -76,7 +107,13 @@ class Arrivals:
                 if suspect and (sample.key, sha256) in decided:
                     self.known += 1
                 else:
-                    yield Arrival(sample, self._take(names), sha256, source, position)
+                    yield Arrival(sample, self._take(names), sha256, source, position, found)
+
+    def _entry(self, source: Source) -> Entry:
+        saved = self._saved.get(source.id)
+        entered = saved is not None and saved.fingerprint == source.fingerprint
+        decided = Decided(source.id, self._pool if saved else None)
+        return Entry(source, saved.position if saved and entered else 0, entered, decided)
 
     def _names(self, sample: Sample, sha256: str, position: int) -> list[str]:
         """Return the uids that a row may have, the best first: its own, the derived one, one that holds its position.
@@ -99,7 +136,7 @@ class Arrivals:
         return bytes.fromhex(uid) in self._uids
 
 
-class _Decided:
+class Decided:
     """The (key, SHA-256) of every decided row of a source, read from the pool when first asked for."""
 
     def __init__(self, source: str, pool: Pool | None) -> None:
@@ -107,10 +144,15 @@ class _Decided:
         self._pairs: set[tuple[str, str]] | None = None
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
+        return pair in self.pairs
+
+    @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """The pairs themselves."""
         if self._pairs is None:
             self._pairs = set()
             if self._pool is not None:
                 where = "source = '{}'".format(self._source.replace("'", "''"))
                 for batch in self._pool.batches(["key", "sha256"], where=where, size=65536):
                     self._pairs.update(batch.iter_rows())
-        return pair in self._pairs
+        return self._pairs

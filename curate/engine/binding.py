@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +75,8 @@ def bind_text_encoder(engine: Engine, captions: Sequence[Any]) -> TextEncoder:
     if is_precomputed(name):
         encoder = Precomputed(name, engine.state.text.dim if engine.state.text else len(captions[0]), TEXT_EPSILON)
     else:
-        encoder = load_text_encoder(name, settings(engine.recipe.encode, engine.state.text))
+        load = engine.load_text or load_text_encoder
+        encoder = load(name, settings(engine.recipe.encode, engine.state.text))
     if engine.state.text is None:
         epsilon = engine.recipe.dedup.epsilon_text or encoder.epsilon or _caption_epsilon(encoder, captions)
         engine.state.text = Encoder(encoder.name, encoder.fingerprint, encoder.dim, epsilon, encoder.compute)
@@ -102,12 +104,26 @@ def bind_epsilon(engine: Engine, batch: Sequence[Prepared]) -> None:
         engine.state.image.epsilon = constant
     else:
         asked = terms(engine.recipe, getattr(engine.encoder, "crop", None))
-        data = [p.arrival.sample.data for p in shown]
+        data = _bytes_of(shown)
         full, seen = (_Decoded(data, asked.max_pixels, least) for least in (0, asked.least))
         known = engine.embedder.embed(batch, engine.pool)["image"] if engine.embedder else None
         if known is not None:  # so that no image is encoded twice
             known = known[[p.crop is not None for p in batch]]
         engine.state.image.epsilon = max(calibrate_epsilon(engine.encoder, full, seen, asked.least, known), 1e-6)
+
+
+def _bytes_of(batch: Sequence[Prepared]) -> list[bytes]:
+    """Return the images' bytes, read again where they were read on another machine."""
+    out = []
+    for _, group in groupby((p.arrival for p in batch), key=lambda arrival: arrival.source.id):
+        arrivals = list(group)
+        if arrivals[0].found is None:
+            out += [arrival.sample.data for arrival in arrivals]
+            continue
+        wanted, first = {arrival.position for arrival in arrivals}, arrivals[0].position
+        samples = islice(arrivals[0].source.rows(first - 1), arrivals[-1].position - first + 1)
+        out += [sample.data for position, sample in enumerate(samples, first) if position in wanted]
+    return out
 
 
 class _Decoded(Sequence[U8]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.encoders import ImageEncoder, TextEncoder
+from curate.encoders import ImageEncoder, Settings, TextEncoder
 from curate.engine import bound, given, guard
 from curate.engine.binding import bind_text_encoder, note_compute, text_encoder_name
 from curate.engine.captioning import Captions
@@ -30,6 +30,9 @@ from curate_selectors.infogrowth import InfoGrowth
 from curate_selectors.protocols import StreamSelector
 from curate_selectors.types import Batch, Stage
 
+if TYPE_CHECKING:
+    from curate.engine.machines import Carried
+
 _MOST_CLASSES = 10_000  # ids or free text in a label column are no classes
 
 
@@ -37,16 +40,24 @@ class Engine:
     """Everything between two commits: the pool, the kept set, the sums and the gates built from them."""
 
     def __init__(self, writer: Writer, pool: Pool, recipe: Recipe, state: State, encoder: ImageEncoder) -> None:
-        self.writer, self.pool, self.recipe, self.state, self.encoder = writer, pool, recipe, state, encoder
+        self.writer, self.recipe, self.encoder = writer, recipe, encoder
+        self.make_index: Callable[[float], KeptIndex] = KeptIndex  # of all that is kept
+        self.load_text: Callable[[str, Settings], TextEncoder] | None = None  # None: in this process
+        self.captions: Captions | None = None
+        self.embedder: Embedder | Carried | None = None  # None: everything is encoded, nothing looked up
+        self.open(pool, state)
+
+    def open(self, pool: Pool, state: State) -> None:
+        """Begin at a state of the pool, as if nothing had been done since."""
+        self.pool, self.state = pool, state
         self.text_encoder: TextEncoder | None = None
+        recipe = self.recipe
         self.index = KeptIndex(recipe.limits.memory_gb)
         self.held = KeptIndex(recipe.limits.memory_gb)  # what waits for the caption gate, free of duplicates
         self.gate = Gate()
         self.guard = Guard()
         self.shunned = Guard()  # what reviewers dropped
         self.mended = Mended()  # since the last commit
-        self.captions: Captions | None = None
-        self.embedder: Embedder | None = None  # None: everything is encoded, nothing looked up
         self.sums = Statistics(keep=("pairs", "labels"))
         self.class_number = {name: i for i, name in enumerate(state.classes) if name}  # "": left by a takedown
         self._ready = False
@@ -60,7 +71,7 @@ class Engine:
 
     def rebuild(self) -> None:
         """Make the indexes anew after a checkpoint, in the order in which a resumed run makes them."""
-        self.index, self.held = (KeptIndex(self.recipe.limits.memory_gb) for _ in range(2))
+        self.index, self.held = (make(self.recipe.limits.memory_gb) for make in (self.make_index, KeptIndex))
         load_index(self, self.index, "decision = 'admit'")
         load_index(self, self.held, "decision = 'hold' AND counted")
 

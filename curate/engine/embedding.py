@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from curate.encoders import Compute, ImageEncoder, PatchEncoder, load_image_encoder
+from curate.encoders import Compute, ImageEncoder, PatchEncoder, Settings, load_image_encoder
 from curate.encoders.machine import machine
 from curate.encoders.precomputed import is_precomputed
 from curate.encoders.store import Numbers, RowStore, first_bits
@@ -30,9 +30,12 @@ from curate_kernels.arrays import F16, I64, U8
 
 if TYPE_CHECKING:
     from curate.engine.core import Engine
+    from curate.engine.machines import Carried
     from curate.engine.prepare import Prepared
     from curate.recipe import Recipe
     from curate.remote import Place
+
+Load = Callable[[str, Settings], ImageEncoder]
 
 _LOG = logging.getLogger("curate")
 _MOST = float(np.finfo(np.float16).max)
@@ -198,7 +201,7 @@ class Embedder:
         self._pool_rows.add(first_bits(names), rows)
 
 
-def declare(state: State, recipe: Recipe, encoder: ImageEncoder) -> dict[str, ImageEncoder]:
+def declare(state: State, recipe: Recipe, encoder: ImageEncoder, load: Load | None = None) -> dict[str, ImageEncoder]:
     """Write into a new pool's state what is stored beside its embeddings; return the further encoders by name.
 
     Raises UsageError for a name that is a column already, EncoderError for patch tokens that there are not.
@@ -209,7 +212,7 @@ def declare(state: State, recipe: Recipe, encoder: ImageEncoder) -> dict[str, Im
     extra = {}
     for name, extra_name in asked.extra.items():
         check_free(name)
-        extra[name] = made = load_image_encoder(extra_name, settings(asked))
+        extra[name] = made = (load or load_image_encoder)(extra_name, settings(asked))
         state.extra[name] = Encoder(made.name, made.fingerprint, made.dim, 0.0, made.compute)
     if asked.patches:
         if not hasattr(encoder, "patches"):
@@ -229,7 +232,7 @@ def check_free(name: str) -> None:
         raise UsageError(f"{name!r} is a column of every pool; give the encoder another name")
 
 
-def load_extra(state: State, recipe: Recipe, pool: object) -> dict[str, ImageEncoder]:
+def load_extra(state: State, recipe: Recipe, pool: object, load: Load | None = None) -> dict[str, ImageEncoder]:
     """Return a pool's further encoders by name. Raises PoolMismatchError where the recipe asks for what it has not."""
     asked = recipe.encode
     for name, encoder in asked.extra.items():
@@ -242,13 +245,18 @@ def load_extra(state: State, recipe: Recipe, pool: object) -> dict[str, ImageEnc
         raise PoolMismatchError(f"{pool} was made without patch tokens; grow a new pool with encode.patches")
     out = {}
     for name, bound in state.extra.items():
-        out[name] = made = load_image_encoder(asked.extra.get(name, bound.name), settings(asked, bound))
+        own = asked.extra.get(name, bound.name)
+        out[name] = made = (load or load_image_encoder)(own, settings(asked, bound))
         check_bound(bound, made.name, made.fingerprint, pool)
     return out
 
 
-def attach(engine: Engine, extra: Mapping[str, ImageEncoder]) -> Engine:
+def attach(
+    engine: Engine, extra: Mapping[str, ImageEncoder], carry: Callable[[Mapping[str, View]], Carried] | None = None
+) -> Engine:
     """Give an engine what embeds, and its pool the columns for it; return the engine.
+
+    carry: makes what embeds where rows bring their vectors
 
     Raises EncoderError where the recipe's cache cannot be made.
     """
@@ -264,13 +272,16 @@ def attach(engine: Engine, extra: Mapping[str, ImageEncoder]) -> Engine:
     for name, view in views.items():
         if name not in engine.pool.columns:
             engine.pool = engine.writer.add_view(engine.pool, name, view.width)
+    if carry is not None:
+        engine.embedder = carry(views)
+        return engine
     cache, own = folder(engine.recipe.encode.cache, engine.writer.path)
     least = terms(engine.recipe, getattr(engine.encoder, "crop", None)).least
     engine.embedder = Embedder(views, cache, own, least)
     return engine
 
 
-def folder(cache: str, pool: Place) -> tuple[Path | None, bool]:
+def folder(cache: str, pool: Place | None) -> tuple[Path | None, bool]:
     """Return where rows are kept until they are committed, None in an object store, and whether it is the pool's own.
 
     Raises EncoderError where a cache cannot be made.

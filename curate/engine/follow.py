@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from curate.distributed.cluster import connected
 from curate.engine.grow import Grown, grow
 from curate.engine.guard import open_sets
 from curate.errors import PoolLockedError, SourceError, UsageError
@@ -78,7 +79,7 @@ def follow(
     figures: dict[str, Any] = {
         "rounds": 0, "shards": 0, "failed_shards": 0, "rows": 0, "admitted": 0, "refused": 0, "seconds": 0.0,
     }  # fmt: skip
-    with _metrics(metrics_port) as publish:
+    with _metrics(metrics_port) as publish, _connected(options.get("on")):
         while not stop.is_set():
             complete = shards.complete()
             new = [path for path, mark in complete.items() if done.get(path) != mark]
@@ -99,6 +100,16 @@ def follow(
             if not new:
                 stop.wait(every)
     return last
+
+
+@contextmanager
+def _connected(on: str | None) -> Iterator[None]:
+    """Keep the cluster that all rounds use."""
+    if on is None:
+        yield
+        return
+    with connected(on):
+        yield
 
 
 def _round(new: Sequence[Place], pool: str | Place, options: dict[str, Any]) -> Iterator[tuple[Place, Grown | None]]:

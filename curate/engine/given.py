@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from curate.encoders.precomputed import features_name, is_precomputed, precomputed_name
@@ -129,7 +129,7 @@ def _check(source: EmbeddingSource, features: Features, state: dict[str, Any]) -
     raise PoolMismatchError(f"the pool holds {image['name']} in {dims}; {source.id} gives {told(features)}: {advice}")
 
 
-def prepared(batches: Iterable[Sequence[Arrival]]) -> Iterator[list[Prepared]]:
+def prepared(batches: Iterable[Sequence[Arrival]]) -> Generator[list[Prepared], None, None]:
     """Yield batches of rows that are embedded already. Pixels are not there to be hashed or measured.
 
     Equal SHA-256 digests of the images, as the source tells them, are equal pixels.

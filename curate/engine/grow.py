@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import IMAGE_EPSILON, Precomputed, is_precomputed
 from curate.engine import captioning, checkpoint, embedding, mend
 from curate.engine import given as embeddings
-from curate.engine.arrivals import Arrivals
+from curate.engine.arrivals import Arrival, Arrivals, read
 from curate.engine.binding import bind_epsilon, check_bound, settings
 from curate.engine.core import Engine
 from curate.engine.forget import Bar
 from curate.engine.guard import open_sets, register
-from curate.engine.prepare import prepared_batches
+from curate.engine.machines import Carried, Machines, machines, repeated
+from curate.engine.prepare import Prepared, prepared_batches
 from curate.engine.state import Encoder, State
 from curate.errors import PoolMismatchError
 from curate.pool import Pool, Writer
@@ -60,6 +62,7 @@ def grow(  # noqa: PLR0913
     guard: Sequence[str | Place] = (),
     finish: bool = True,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> Grown:
     """Stream sources into a pool: decode, embed, find duplicates, clean, score, admit or refuse with a reason.
 
@@ -75,6 +78,8 @@ def grow(  # noqa: PLR0913
         guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
         finish: end the warm-up and bring all decisions up to date at the end; False where more is to come soon.
         progress: called with (rows seen, rows in all or None) after each batch.
+        on: `ray`, or `ray://HOST:PORT`: the Ray cluster that reads, decodes, encodes and holds what is kept, with the
+            same pool as the answer; None: this process.
 
     Raises:
         SourceError: a source cannot be read. RecipeError: the recipe makes no sense.
@@ -93,20 +98,22 @@ def grow(  # noqa: PLR0913
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
     opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()}, kind)
     guards = open_sets(guard)
-    with writer:
+    with writer, machines(on) as cluster:
         existing = writer.pool()
         opened, options = embeddings.settle(opened, given, options or {}, existing.state() if existing else None)
         chosen = _recipe(given, options, existing, change_recipe)
-        engine = _engine(writer, existing, chosen, embeddings.image_dim(opened))
+        engine = _engine(writer, existing, chosen, embeddings.image_dim(opened), cluster)
         recipe_changed = existing is not None and engine.state.recipe != existing.state()["recipe"]
         first = engine.state.rows
-        arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path))
+        images = not is_precomputed(engine.encoder.name)
+        reading = functools.partial(cluster.read, engine) if cluster and images else read
+        arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path), reading)
         guarded = False
         if guards:
             engine.ready()
             guarded = register(engine, guards)
         try:
-            _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish)
+            _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish, cluster)
         finally:
             captioning.close(engine)
         _warn_of_nothing(engine.state.rows - first, arrivals, paths)
@@ -136,32 +143,44 @@ def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool
     return asked
 
 
-def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int) -> Engine:
+def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int, cluster: Machines | None) -> Engine:
     """Return the engine of a pool, made if there is none; dim: of embeddings that the sources give."""
+    load = cluster.load_image if cluster else None
     if pool is not None:
-        engine = open_engine(writer, pool, recipe)
-        return embedding.attach(engine, embedding.load_extra(engine.state, recipe, writer.path))
-    encoder = image_encoder(recipe, dim)
+        engine = open_engine(writer, pool, recipe, load)
+        extra = embedding.load_extra(engine.state, recipe, writer.path, load)
+    else:
+        engine, extra = _new_engine(writer, recipe, dim, load)
+    if cluster is not None:
+        engine.make_index, engine.load_text = cluster.index, cluster.load_text
+    return embedding.attach(engine, extra, Carried if cluster else None)
+
+
+def _new_engine(
+    writer: Writer, recipe: Recipe, dim: int, load: embedding.Load | None
+) -> tuple[Engine, dict[str, ImageEncoder]]:
+    encoder = image_encoder(recipe, dim, load=load)
     bound = Encoder(encoder.name, encoder.fingerprint, encoder.dim, recipe.dedup.epsilon, encoder.compute)
     state = State(recipe=recipe.binding(), image=bound)
-    extra = embedding.declare(state, recipe, encoder)
-    engine = Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder)
-    return embedding.attach(engine, extra)
+    extra = embedding.declare(state, recipe, encoder, load)
+    return Engine(writer, writer.create(encoder.dim, state.as_dict()), recipe, state, encoder), extra
 
 
-def image_encoder(recipe: Recipe, dim: int = 0, bound: Encoder | None = None) -> ImageEncoder:
+def image_encoder(
+    recipe: Recipe, dim: int = 0, bound: Encoder | None = None, load: embedding.Load | None = None
+) -> ImageEncoder:
     """Return a recipe's image encoder; dim: of given embeddings, which need none; bound: what the pool has of it."""
     name = recipe.encode.image
     if is_precomputed(name):
         return Precomputed(name, dim, IMAGE_EPSILON)
-    return load_image_encoder(name, settings(recipe.encode, bound))
+    return (load or load_image_encoder)(name, settings(recipe.encode, bound))
 
 
-def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None) -> Engine:
+def open_engine(writer: Writer, pool: Pool, recipe: Recipe | None = None, load: embedding.Load | None = None) -> Engine:
     """Return the engine of an existing pool, by its own recipe or by another one, which is logged."""
     recipe = recipe or recipe_from_dict(pool.state()["recipe"])
     state = State.from_dict(pool.state())
-    encoder = image_encoder(recipe, state.image.dim, state.image)
+    encoder = image_encoder(recipe, state.image.dim, state.image, load)
     check_bound(state.image, encoder.name, encoder.fingerprint, pool.path)
     writer.remove_orphans(state.step)
     if changes := recipe.differences(recipe_from_dict(state.recipe)):
@@ -181,34 +200,46 @@ def _run(
     guarded: bool,
     progress: Progress | None,
     finish: bool,
+    cluster: Machines | None,
 ) -> None:
     counts = [source.count for source in sources]
     total = None if any(count is None for count in counts) else sum(count or 0 for count in counts)
     seen = 0
     if ((recipe_changed or guarded) and engine.state.rows) or checkpoint.is_due(engine):
         # By the new recipe from here on; or a run was killed between a batch and the checkpoint that it called for.
-        checkpoint.run(engine, guarded=guarded)
+        repeated(engine, lambda: checkpoint.run(engine, guarded=guarded))
     elif guarded:
         _touch(engine)
-    given = is_precomputed(engine.encoder.name)
     rows = arrivals.batches(engine.recipe.limits.batch_size)
-    decoded = prepared_batches(rows, embedding.preparer(engine), engine.recipe)
-    with contextlib.closing(decoded):
-        for batch in embeddings.prepared(rows) if given else decoded:
-            bind_epsilon(engine, batch)
-            checkpoint.make_room(engine)
-            captioning.offer(engine, engine.step(batch))
+    with contextlib.closing(_prepared(engine, rows, cluster)) as prepared:
+        for batch in prepared:
+            captioning.offer(engine, repeated(engine, functools.partial(_decide, engine, batch)))
             seen += len(batch)
             if progress is not None:
                 progress(seen + arrivals.known, total)
             if checkpoint.is_due(engine):
-                checkpoint.run(engine)
+                repeated(engine, lambda: checkpoint.run(engine))
                 captioning.offer(engine)
     if finish and checkpoint.is_due_at_end(engine):
-        checkpoint.run(engine, final=True)
+        repeated(engine, lambda: checkpoint.run(engine, final=True))
     if finish and mend.is_left(engine):
-        checkpoint.settle(engine)
+        repeated(engine, lambda: checkpoint.settle(engine))
     _record_moves(engine, sources)
+
+
+def _prepared(
+    engine: Engine, rows: Iterator[list[Arrival]], cluster: Machines | None
+) -> Generator[list[Prepared], None, None]:
+    """Yield batches ready to be decided: given, prepared here, or on a cluster."""
+    if is_precomputed(engine.encoder.name):
+        return embeddings.prepared(rows)
+    return cluster.prepared(rows) if cluster else prepared_batches(rows, embedding.preparer(engine), engine.recipe)
+
+
+def _decide(engine: Engine, batch: list[Prepared]) -> Any:
+    bind_epsilon(engine, batch)
+    checkpoint.make_room(engine)
+    return engine.step(batch)
 
 
 def _record_moves(engine: Engine, sources: Sequence[Source]) -> None:

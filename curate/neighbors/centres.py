@@ -48,15 +48,22 @@ class Centres:
         return at, np.maximum(1.0 - sim.astype(np.float64) * unit, 0.0)
 
 
-def trained(rows: U16, live: I64, wanted: int) -> tuple[F32, float]:
-    """Return at most `wanted` centres of the live rows, and the sum of their weights (see `far_ones`).
+def training_rows(live: I64, wanted: int) -> I64:
+    """Return the rows, evenly spread over the live ones, that so many centres are trained on."""
+    size = min(live.size, wanted * _PER_LIST)
+    return live[_even(size, live.size).astype(np.int64)]
 
-    Spherical k-means on evenly spread rows. Half of the first centres are such rows; the rest are drawn in the rounds
+
+def trained(rows: U16, sample: I64, wanted: int, live: int) -> tuple[F32, float]:
+    """Return at most `wanted` centres, and the sum of all live rows' weights (see `far_ones`).
+
+    rows: (n, d) bits of float16, of which the numbers in `sample` are read; live: how many rows these stand for
+
+    Spherical k-means. Half of the first centres are such rows; the rest are drawn in the rounds
     that follow from the rows that no centre is near, which gives small clusters centres too: .998 instead of .990 of
     the neighbours are found then, in 1,000 Zipf-sized clusters.
     """
-    size = min(live.size, wanted * _PER_LIST)
-    sample = live[_even(size, live.size).astype(np.int64)]
+    size = sample.size
     centre = floats(rows, sample[_even(min(-(-wanted // 2), size), size).astype(np.int64)])
     far = np.empty(size)
     for left in range(_ROUNDS - 1, -1, -1):
@@ -73,7 +80,7 @@ def trained(rows: U16, live: I64, wanted: int) -> tuple[F32, float]:
         if left > 1 and missing > 0:
             fresh = far_ones(far, -(-missing // 2) if left > 2 else missing)
             centre = np.concatenate([centre, floats(rows, sample[fresh])])
-    return centre, float(weights(far).mean()) * live.size
+    return centre, float(weights(far).mean()) * live
 
 
 def weights(far: F64) -> F64:

@@ -13,9 +13,8 @@ from curate.errors import UsageError
 from curate.hashing import U64, HashIndex
 from curate.neighbors.flat import asked
 from curate.neighbors.lists import list_bytes
-from curate.neighbors.side import Side
+from curate.neighbors.side import KeptRows, Side
 from curate_kernels.arrays import B1, F32, I64, U8
-from curate_kernels.kept import pair_inner
 from curate_kernels.search import Asked, Kept
 
 _ALIVE, _CAPTION = 1, 2  # bits of the flags
@@ -57,13 +56,21 @@ class KeptIndex:
     always found. What is found depends on the rows added and on their order, not on how they were portioned.
     """
 
-    def __init__(self, memory_gb: float = float("inf"), exact: int = EXACT) -> None:
+    def __init__(
+        self,
+        memory_gb: float = float("inf"),
+        exact: int = EXACT,
+        sides: tuple[KeptRows, KeptRows] | None = None,
+    ) -> None:
+        """sides: where images and captions lie, None: in this process."""
         self._memory_gb, self._exact = memory_gb, exact
         self.uids: list[str] = []
         self._at: dict[str, int] = {}
         self._pixels: dict[str, list[int]] = {}
         self._hashes = HashIndex()
-        self._image, self._text = Side(), Side()
+        self._image: KeptRows
+        self._text: KeptRows
+        self._image, self._text = sides or (Side(), Side())
         self._flags: U8 = np.zeros(0, dtype=np.uint8)
         self._position: I64 = np.zeros(0, dtype=np.int64)  # of each row; rows that left give their place to later ones
         self._size = 0  # rows in memory
@@ -88,8 +95,8 @@ class KeptIndex:
         """
         start, stop = self._size, self._size + len(uids)
         self._reserve(stop, image.shape[1], text.shape[1])
-        self._image.put(start, image)
-        self._text.put(start, text)
+        self._image.put(start, image, text, has_text)
+        self._text.put(start, text, text[:, :0], has_text)
         self._flags[start:stop] = _ALIVE + _CAPTION * has_text.astype(np.uint8)
         self._position[start:stop] = np.arange(len(self.uids), len(self.uids) + len(uids))
         for position, (uid, pixel) in enumerate(zip(uids, pixels, strict=True), len(self.uids)):
@@ -101,8 +108,10 @@ class KeptIndex:
 
     def remove(self, uids: Sequence[str]) -> None:
         """Take rows out of the kept set; they are never returned again. Their memory is free at the next training."""
-        for uid in uids:
-            self._flags[self._row(self._at.pop(uid))] = 0
+        rows = self._row(np.array([self._at.pop(uid) for uid in uids], dtype=np.int64))
+        self._flags[rows] = 0
+        for side in (self._image, self._text):
+            side.drop(rows)
 
     def search(
         self,
@@ -140,7 +149,7 @@ class KeptIndex:
         rows = self._text.rows if need & _CAPTION else self._image.rows
         return Kept(rows, self._text.rows, self._flags, need)
 
-    def _row(self, position: int | I64) -> I64:
+    def _row(self, position: I64) -> I64:
         """Return where rows lie in memory, by position."""
         return np.searchsorted(self._position[: self._size], position)
 
@@ -149,8 +158,7 @@ class KeptIndex:
         query = np.flatnonzero((twin < 0) & (alike.hashes != 0))
         for asking, stored in self._hashes.within(alike.hashes[query], alike.bits):
             i, position, at = self._usable(query[asking], stored, ask, kept)
-            sim = np.empty(i.size, dtype=np.float32)
-            pair_inner(i, at, ask.queries, kept.rows, sim)
+            sim = self._image.pairs(i, at, ask, kept)
             near = np.flatnonzero(sim >= 1.0 - float(np.float32(alike.epsilon)))
             near = near[np.lexsort((-position[near], sim[near]))]  # the last write wins
             twin[i[near]] = position[near]
@@ -173,9 +181,7 @@ class KeptIndex:
         if ask.least[1] > -1.0:
             same &= ~ask.captioned[i] | (kept.flags[at] & _CAPTION > 0)
             check = np.flatnonzero(same & ask.captioned[i])
-            sim = np.empty(check.size, dtype=np.float32)
-            pair_inner(i[check], at[check], ask.captions, kept.captions, sim)
-            same[check] = sim >= ask.least[1]
+            same[check] = self._image.pairs(i[check], at[check], ask, kept, captions=True) >= ask.least[1]
         return i[same], position[same], at[same]
 
     def _settle(self) -> None:

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
+from curate.neighbors.coarse import BLOCK
 from curate.neighbors.flat import search_tiles
-from curate.neighbors.lists import BLOCK, Lists
+from curate.neighbors.lists import Lists
 from curate.neighbors.products import WholeTiles
-from curate_kernels.arrays import F32, I64
+from curate_kernels.arrays import B1, F32, I64
+from curate_kernels.kept import pair_inner
 from curate_kernels.search import U16, Asked, Kept
+
+
+class KeptRows(Protocol):
+    """What the kept set asks of a matrix of its rows, here or on other machines: see `Side`."""
+
+    @property
+    def rows(self) -> U16:
+        """Rows (n, d), none where they are elsewhere."""
+
+    def reserve(self, rows: int, width: int) -> None:
+        """Have room."""
+
+    def put(self, start: int, x: F32, captions: F32, captioned: B1) -> None:
+        """Set rows."""
+
+    def drop(self, rows: I64) -> None:
+        """Keep rows no more."""
+
+    def compact(self, alive: I64) -> None:
+        """Keep these rows only."""
+
+    def train(self, size: int, usable: I64) -> None:
+        """Make lists anew."""
+
+    def join(self, size: int, kept: Kept) -> None:
+        """Let rows join the lists."""
+
+    def search(self, kept: Kept, size: int, ask: Asked) -> None:
+        """Enter rows into what was found."""
+
+    def pairs(self, i: I64, at: I64, ask: Asked, kept: Kept, captions: bool = False) -> F32:
+        """Return similarities."""
 
 
 class Side:
@@ -29,12 +65,15 @@ class Side:
         elif rows > self.rows.shape[0]:
             self.rows.resize((rows, self.rows.shape[1]), refcheck=False)
 
-    def put(self, start: int, x: F32) -> None:
-        """Set rows start, start + 1, … to x (b, width), rounded to float16."""
+    def put(self, start: int, x: F32, captions: F32, captioned: B1) -> None:
+        """Set rows start, start + 1, … to x (b, width), rounded to float16; their captions lie beside, in `Kept`."""
         short = x.astype(np.float16)
         self.rows[start : start + x.shape[0], : x.shape[1]] = short.view(np.uint16)
         whole = short.astype(np.float32)
         self.longest = max(self.longest, float(np.sqrt(np.einsum("ij,ij->i", whole, whole).max(initial=0.0))) * 1.0001)
+
+    def drop(self, rows: I64) -> None:
+        """Take note that rows are kept no more: their flags in `Kept` tell it."""
 
     def compact(self, alive: I64) -> None:
         """Keep these rows only, in order, and forget the lists."""
@@ -69,3 +108,9 @@ class Side:
         if self._lists is not None:
             self._lists.search(kept, ask)
         search_tiles(kept, self.longest, ask, self._listed, size, self._tiles)
+
+    def pairs(self, i: I64, at: I64, ask: Asked, kept: Kept, captions: bool = False) -> F32:
+        """Return the similarities (p,) of queries i and rows `at`, or of their captions, as a search computes them."""
+        sim = np.empty(i.size, dtype=np.float32)
+        pair_inner(i, at, ask.captions if captions else ask.queries, kept.captions if captions else kept.rows, sim)
+        return sim

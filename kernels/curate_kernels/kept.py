@@ -186,7 +186,7 @@ def _inner(left: F32, right: F32) -> np.float32:
 def rough_best(
     visit_list: I64, visit_query: I64, ask: Asked, kept: Kept, lists: Coded, turned: Rotated, rough: F32, row: I64
 ) -> None:
-    """Enter the rows of lists among each query's best by estimate; visits as in `near_lists`.
+    """Enter the rows of lists among each query's best by estimate, of equals the lowest; visits as in `near_lists`.
 
     rough, row: (b, c) float32, descending, -inf where empty, and int64, -1 where empty, in place
     """
@@ -201,10 +201,12 @@ def rough_best(
             _estimate(lists.codes[page], turned.planes[i], turned.unit[i], lists.factor[page], near, total, values)
             for j in range(PAGE):
                 value, new = values[j], lists.slot[page, j]
-                if value <= rough[i, count - 1] or new < 0 or kept.flags[new] & kept.need != kept.need:
+                if value < rough[i, count - 1] or new < 0 or kept.flags[new] & kept.need != kept.need:
+                    continue
+                if value == rough[i, count - 1] and new > row[i, count - 1]:
                     continue
                 at = count - 1
-                while at > 0 and rough[i, at - 1] < value:
+                while at > 0 and (rough[i, at - 1] < value or (rough[i, at - 1] == value and row[i, at - 1] > new)):
                     rough[i, at], row[i, at] = rough[i, at - 1], row[i, at - 1]
                     at -= 1
                 rough[i, at], row[i, at] = value, new
@@ -212,32 +214,44 @@ def rough_best(
 
 
 @kernel
+def weigh_known(known: I64, ask: Asked, kept: Kept, bar: F32) -> None:
+    """Enter rows that are likely to be near, and write the bar that any other row must then pass.
+
+    known: (b, c) int64, rows to compute for each query, -1: none; bar: (b,) float32, out
+    """
+    for i in range(known.shape[0]):
+        for j in range(known.shape[1]):
+            if known[i, j] >= 0:
+                _weigh(i, known[i, j], ask, kept)
+        bar[i] = _bar(i, ask)
+
+
+@kernel
 def near_lists(
     visit_list: I64,
     visit_query: I64,
     known: I64,
+    bar: F32,
     sigmas: float,
     ask: Asked,
     kept: Kept,
     lists: Coded,
     turned: Rotated,
 ) -> None:
-    """Enter known rows and those of lists among each query's best and as its twin; codes tell which are computed.
+    """Enter the rows of lists among each query's best and as its twin; codes tell which are computed.
 
     RaBitQ (Gao and Long, SIGMOD 2024, arXiv 2405.12497), with the query's own rotation coded once: of a row x in a list
     of centre c, s = sign(R(x-c)), the estimate is q.c + a + f s.Rq (a, f: `residual_codes`), and its standard deviation
     is f sqrt((1 - 2/pi) |q-c|^2 + e^2) with e the error of coding Rq.
 
+    What is entered does not depend on the order of the visits, nor on which of them are made elsewhere: the bar stays.
+
     visit_list, visit_query: (v,) int64, which query reads which list, together where the list is the same
-    known: (b, c) int64, rows computed first, -1: none
-    sigmas: how many standard deviations an estimate may be too low
+    known: (b, c) int64, rows that are entered already, -1: none
+    bar: (b,) float32, similarity above which a row is computed; sigmas: standard deviations an estimate may be too low
     """
     total = np.empty(PAGE, dtype=np.uint64)
     rough = np.empty(PAGE, dtype=np.float32)
-    for i in range(known.shape[0]):
-        for j in range(known.shape[1]):
-            if known[i, j] >= 0:
-                _weigh(i, known[i, j], ask, kept)
     for v in range(visit_list.shape[0]):
         i, c = visit_query[v], visit_list[v]
         near = np.float32(_inner(ask.queries[i], lists.centre[c]))
@@ -246,17 +260,15 @@ def near_lists(
         page = lists.first[c]
         while page >= 0:
             _estimate(lists.codes[page], turned.planes[i], turned.unit[i], lists.factor[page], near, total, rough)
-            bar = _bar(i, ask)
             spread = lists.factor[page, 1]
             over = np.int32(0)
             for j in range(PAGE):
                 rough[j] += room * spread[j]
-                over += np.int32(rough[j] > bar)
+                over += np.int32(rough[j] > bar[i])
             for j in range(PAGE if over > 0 else 0):
                 row = lists.slot[page, j]
-                if rough[j] <= bar or row < 0 or kept.flags[row] & kept.need != kept.need:
+                if rough[j] <= bar[i] or row < 0 or kept.flags[row] & kept.need != kept.need:
                     continue
                 if _is_new(row, known[i]):
                     _weigh(i, row, ask, kept)
-                    bar = _bar(i, ask)
             page = lists.follow[page]

@@ -90,7 +90,7 @@ def plain(source: Path) -> pl.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grow, "load_image_encoder", lambda name, *_: Counting(name))
         patch.setattr(binding, "load_text_encoder", lambda name, *_: ToyText())
-        patch.setattr(embedding, "attach", lambda engine, _: engine)
+        patch.setattr(embedding, "attach", lambda engine, *_: engine)
         curate.grow(source, source.parent / "plain", options=OPTIONS)
     return curate.Pool.open(source.parent / "plain").frame([*DECIDED, "image", "text"])
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate_kernels.codes import append_codes, digit_planes, residual_codes
-from curate_kernels.kept import PAGE, near_lists, near_tile, pair_inner, rough_best
+from curate_kernels.kept import PAGE, near_lists, near_tile, pair_inner, rough_best, weigh_known
 from curate_kernels.search import Asked, Coded, Kept, Rotated
 
 CORNERS = np.array([[(c >> bit & 1) - 0.5 for bit in range(4)] for c in range(16)], dtype=np.float32)
@@ -119,8 +119,12 @@ def test_lists_equal_their_twins(rng: np.random.Generator, n: int, need: int, si
     rough_best(*visits, ours, kept, lists, turned, rough, known)
     reference.rough_best(*visits, theirs, kept, lists, turned, twin_rough, twin_known)
     np.testing.assert_allclose(rough, twin_rough, rtol=1e-3, atol=1e-3)
-    near_lists(*visits, known, sigmas, ours, kept, lists, turned)
-    reference.near_lists(*visits, known, sigmas, theirs, kept, lists, turned)
+    bar, twin_bar = (np.empty(3, np.float32) for _ in range(2))
+    weigh_known(known, ours, kept, bar)
+    reference.weigh_known(known, theirs, kept, twin_bar)
+    np.testing.assert_allclose(bar, twin_bar, rtol=1e-5)
+    near_lists(*visits, known, twin_bar, sigmas, ours, kept, lists, turned)
+    reference.near_lists(*visits, known, twin_bar, sigmas, theirs, kept, lists, turned)
     assert_found_equal(ours, theirs)
     if sigmas == 1e9:  # everything is computed
         everything = fresh(some_asked(np.random.default_rng(0), 3, 2, [0.5, 0.5], d=64))._replace(

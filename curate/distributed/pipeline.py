@@ -1,0 +1,136 @@
+"""Two steps over parts of a collection, in order: tasks that read, and actors that hold a model; both by Ray Data.
+
+Ray Data places and repeats them, adds actors while parts wait and machines have room, and holds reading back while what
+was read is not fetched. Values are named arrays, carried as safetensors; functions are carried by Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.errors import CurateError, WorkerError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Arrays = Mapping[str, Any]
+Read = Callable[[int], Iterator[Arrays]]
+Work = Callable[[dict[str, Any]], Arrays]
+
+_BLOCK = 16 << 20  # bytes that go from step to step together
+
+
+def stream(
+    ray: Any, count: int, read: Callable[[], Read], make: Callable[[], Work]
+) -> Generator[dict[str, Any], None, None]:
+    """Yield what the second step gives of all that the first gives of parts 0 … count - 1, in order; close it to end.
+
+    read: makes the function that reads a part; make: makes the second, once in each actor, on a GPU if there are any
+
+    A worker that dies is replaced, and its part is done again: functions must give the same however often they are
+    called. Raises what they raised, where it is one of curate's errors, else WorkerError.
+    """
+    if not count:
+        return
+    from ray import data as ray_data
+
+    reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
+    dataset = ray_data.range(count, override_num_blocks=count)
+    for name in ("ray.data", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = dataset.context
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars, context.raise_original_map_exception = False, True
+    context.target_max_block_size = _BLOCK
+    dataset = dataset.map_batches(_read, fn_args=(reading,), batch_size=1, batch_format="numpy", num_cpus=1)
+    pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count)
+    gpus = {"num_gpus": 1} if has_gpus(ray) else {}
+    dataset = dataset.map_batches(
+        _Actor, fn_constructor_args=(making,), batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1, **gpus
+    )
+    try:
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            for data in block.column("data"):
+                yield unpacked(data)
+    except ray.exceptions.RayError as error:
+        raise named(error) from error
+
+
+def once(ray: Any, function: Callable[..., Any], *given: Any, gpu: bool = False) -> Any:
+    """Return what a function gives on a machine of the cluster. Raises as `stream`.
+
+    gpu: it wants one of the GPUs, if there are any; only while no stream may hold them all. Else it waits for nothing.
+    """
+    task = ray.remote(num_cpus=0, num_gpus=1 if gpu and has_gpus(ray) else 0)(_call)
+    try:
+        return ray.get(task.remote(function, *given))
+    except ray.exceptions.RayError as error:
+        raise named(error) from error
+
+
+def has_gpus(ray: Any) -> bool:
+    """Tell whether any machine of the cluster has a GPU."""
+    return bool(ray.cluster_resources().get("GPU", 0))
+
+
+def named(error: Exception) -> Exception:
+    """Return the error of ours that a worker raised, else one that says that the cluster failed."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, CurateError):
+        return cause
+    return WorkerError(f"the Ray cluster could not do its part: {cause or error}")
+
+
+def _call(function: Callable[..., Any], *given: Any) -> Any:
+    return function(*given)
+
+
+def _read(batch: dict[str, Any], reading: Any) -> Iterator[dict[str, Any]]:
+    read = _made(reading)
+    for part in batch["id"].tolist():
+        for arrays in read(part):
+            yield {"data": np.array([packed(arrays)], dtype=object)}
+
+
+class _Actor:
+    """The second step, made once."""
+
+    def __init__(self, making: Any) -> None:
+        self._work: Work = _made(making)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        out = [packed(self._work(unpacked(data))) for data in block.column("data")]
+        return pa.table({"data": pa.array(out, pa.large_binary())})
+
+
+_made_here: dict[str, Any] = {}  # the function that this process made last, by its reference
+
+
+def _made(made: Any) -> Any:
+    """Return the function that a reference leads to; a process makes it once, however many parts it does."""
+    if made.hex() not in _made_here:
+        import ray
+
+        _made_here.clear()
+        _made_here[made.hex()] = ray.get(made)()
+    return _made_here[made.hex()]
+
+
+def packed(arrays: Arrays) -> bytes:
+    """Return named arrays as safetensors."""
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
+
+
+def unpacked(data: Any) -> dict[str, Any]:
+    """Return the arrays of an Arrow value that `packed` made."""
+    from safetensors.numpy import load
+
+    return dict(load(data.as_buffer().to_pybytes()))
