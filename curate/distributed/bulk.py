@@ -8,15 +8,14 @@ often it is called.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.errors import ClusterError, CurateError
+from curate.distributed.carried import has_gpus, named, packed, quiet, unpacked
+from curate.errors import ClusterError
 from curate.version import __version__
-from curate_selectors.errors import SelectorError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +42,7 @@ def each(
     _check(ray)
     made = ray.put(make)  # held here until the end, as a worker that is started again needs it
     rows = [_packed(part) for part in parts]
-    dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
+    dataset = quiet(from_items(rows, override_num_blocks=len(rows)))
     dataset.context.execution_options.preserve_order = True
     if kept:
         pool = ActorPoolStrategy(min_size=1, max_size=len(rows))
@@ -71,7 +70,7 @@ def shuffled(
     _check(ray)
     reading, made = ray.put(read), ray.put(make)
     rows = [_packed(part) for part in parts]
-    dataset = _quiet(from_items(rows, override_num_blocks=len(rows)))
+    dataset = quiet(from_items(rows, override_num_blocks=len(rows)))
     # Of tasks alone: what a dead worker held is computed again, where aggregating actors would have lost it.
     dataset.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     dataset = dataset.map_batches(_rows, fn_args=(reading,), num_cpus=1, **_BLOCK)
@@ -86,7 +85,7 @@ def once(ray: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         task = ray.remote(num_cpus=1, num_gpus=1 if has_gpus(ray) else 0)(function)
         return ray.get(task.remote(*arguments))
     except ray.exceptions.RayError as error:
-        raise _ours(error) from error
+        raise named(error) from error
 
 
 def _check(ray: Any) -> None:
@@ -101,28 +100,18 @@ def version() -> str:
     return __version__
 
 
-def has_gpus(ray: Any) -> bool:
-    """Tell whether any machine of the cluster has a GPU."""
-    return bool(ray.cluster_resources().get("GPU", 0))
-
-
 def _packed(values: Values) -> dict[str, Any]:
-    from safetensors.numpy import save
-
-    arrays = {name: np.asarray(value, order="C") for name, value in values.items() if isinstance(value, np.ndarray)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     told = {name: value for name, value in values.items() if name not in arrays}
-    return {"told": json.dumps(told), "data": bytes(save(arrays))}
+    return {"told": json.dumps(told), "data": packed(arrays)}
 
 
 def _unpacked(block: pa.Table) -> Iterator[dict[str, Any]]:
-    from safetensors.numpy import load
-
     for told, data in zip(block.column("told").to_pylist(), block.column("data"), strict=True):
-        yield json.loads(told) | load(data.as_buffer().to_pybytes())
+        yield json.loads(told) | unpacked(data)
 
 
-_RAYS_WORDS = "\nFailed to apply UDF"
-_BLOCK: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+_BLOCK: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}  # with GPUs, None is refused
 
 
 class _Worker:
@@ -172,30 +161,10 @@ def _table(packed: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.table({"told": [values["told"] for values in packed], "data": data})
 
 
-def _quiet(dataset: Any) -> Any:
-    """Return a dataset that tells of itself in its log files only, and raises what its functions raise."""
-    for name in ("ray.data", "ray._private"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    dataset.context.enable_progress_bars = False
-    dataset.context.raise_original_map_exception = True
-    return dataset
-
-
 def _run(dataset: Any) -> Iterator[pa.Table]:
     import ray
 
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except ray.exceptions.RayError as error:
-        raise _ours(error) from error
-
-
-def _ours(error: Exception) -> Exception:
-    """Return the named error that a worker raised, without Ray's words, else one that says that the cluster failed."""
-    cause = getattr(error, "cause", None)
-    told = str(cause or error).partition(_RAYS_WORDS)[0].strip()
-    if isinstance(cause, (CurateError, SelectorError)):
-        cause.args = (told, *cause.args[1:])
-        return cause
-    missing = "; install curate on each machine" if "ModuleNotFoundError" in told else ""
-    return ClusterError(f"the Ray cluster could not do its part: {told.splitlines()[-1]}{missing}")
+        raise named(error) from error

@@ -6,18 +6,16 @@ was read is not fetched. Values are named arrays, carried as safetensors; functi
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.errors import CurateError, WorkerError
+from curate.distributed.carried import Arrays, has_gpus, named, packed, quiet, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Arrays = Mapping[str, Any]
 Read = Callable[[int], Iterator[Arrays]]
 Work = Callable[[dict[str, Any]], Arrays]
 
@@ -32,20 +30,16 @@ def stream(
     read: makes the function that reads a part; make: makes the second, once in each actor, on a GPU if there are any
 
     A worker that dies is replaced, and its part is done again: functions must give the same however often they are
-    called. Raises what they raised, where it is one of curate's errors, else WorkerError.
+    called. Raises what they raised, where it is one of curate's errors, else ClusterError.
     """
     if not count:
         return
     from ray import data as ray_data
 
     reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
-    dataset = ray_data.range(count, override_num_blocks=count)
-    for name in ("ray.data", "ray._private"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    context = dataset.context
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars, context.raise_original_map_exception = False, True
-    context.target_max_block_size = _BLOCK
+    dataset = quiet(ray_data.range(count, override_num_blocks=count))
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.target_max_block_size = _BLOCK
     dataset = dataset.map_batches(_read, fn_args=(reading,), batch_size=1, batch_format="numpy", num_cpus=1)
     pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count)
     gpus = {"num_gpus": 1} if has_gpus(ray) else {}
@@ -70,19 +64,6 @@ def once(ray: Any, function: Callable[..., Any], *given: Any, gpu: bool = False)
         return ray.get(task.remote(function, *given))
     except ray.exceptions.RayError as error:
         raise named(error) from error
-
-
-def has_gpus(ray: Any) -> bool:
-    """Tell whether any machine of the cluster has a GPU."""
-    return bool(ray.cluster_resources().get("GPU", 0))
-
-
-def named(error: Exception) -> Exception:
-    """Return the error of ours that a worker raised, else one that says that the cluster failed."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, CurateError):
-        return cause
-    return WorkerError(f"the Ray cluster could not do its part: {cause or error}")
 
 
 def _call(function: Callable[..., Any], *given: Any) -> Any:
@@ -120,17 +101,3 @@ def _made(made: Any) -> Any:
         _made_here.clear()
         _made_here[made.hex()] = ray.get(made)()
     return _made_here[made.hex()]
-
-
-def packed(arrays: Arrays) -> bytes:
-    """Return named arrays as safetensors."""
-    from safetensors.numpy import save
-
-    return bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
-
-
-def unpacked(data: Any) -> dict[str, Any]:
-    """Return the arrays of an Arrow value that `packed` made."""
-    from safetensors.numpy import load
-
-    return dict(load(data.as_buffer().to_pybytes()))

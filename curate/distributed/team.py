@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from curate.distributed.owner import Owner
-from curate.errors import WorkerError
+from curate.errors import ClusterError
 
 _AHEAD = 16  # calls on their way that nobody waits for
 
 
-class LostError(WorkerError):
+class LostError(ClusterError):
     """An owner of kept rows died, and its rows with it: they lie in the pool, too."""
 
 
