@@ -46,10 +46,8 @@ def each(
     dataset.context.execution_options.preserve_order = True
     if kept:
         pool = ActorPoolStrategy(min_size=1, max_size=len(rows))
-        gpus = 1 if has_gpus(ray) else 0
-        dataset = dataset.map_batches(
-            _Worker, fn_constructor_args=(made,), compute=pool, num_gpus=gpus, num_cpus=1, **_BLOCK
-        )
+        gpus: dict[str, Any] = {"num_gpus": 1, "batch_size": 1} if has_gpus(ray) else {}  # None is refused with GPUs
+        dataset = dataset.map_batches(_Worker, fn_constructor_args=(made,), compute=pool, num_cpus=1, **(_BLOCK | gpus))
     else:
         dataset = dataset.map_batches(_once, fn_args=(made,), num_cpus=1, **_BLOCK)
     for block in _run(dataset):
@@ -111,7 +109,7 @@ def _unpacked(block: pa.Table) -> Iterator[dict[str, Any]]:
         yield json.loads(told) | unpacked(data)
 
 
-_BLOCK: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}  # with GPUs, None is refused
+_BLOCK: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 
 
 class _Worker:
