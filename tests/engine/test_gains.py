@@ -57,5 +57,6 @@ def test_why_tells_the_smallest_budget_that_takes_a_row(pool: curate.Pool, tmp_p
         at = curate.why(pool, key)["selected_at"]
         assert at["budget"] == f"{100 * at['count'] / 40:g}%"
         for budget, inside in ((at["budget"], True), (at["count"] - 1, False)):
-            done = curate.select_from_pool(pool, tmp_path / f"{key}{inside}", budget=budget)
+            out = tmp_path / f"{key}{inside}"
+            done = curate.select_from_pool(pool, out, method=at["method"], budget=budget)
             assert (key in curate.read_manifest(done.manifest)["key"].to_list()) == inside
