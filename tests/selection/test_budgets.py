@@ -101,7 +101,7 @@ def test_byte_budget_tells_the_probability_of_what_was_taken() -> None:
 
 
 def test_whole_set_is_taken_with_certainty() -> None:
-    chosen = curate.select(None, scores={"gain": [1, 2, 3, 4]}, budget=4)
+    chosen = curate.select(None, method="infogrowth", scores={"gain": [1, 2, 3, 4]}, budget=4)
     np.testing.assert_allclose(chosen.probability, 1.0)
 
 
@@ -123,13 +123,13 @@ def test_lists_and_other_dtypes_are_accepted() -> None:
 
 
 def test_another_seed_gives_another_selection() -> None:
-    first, second = (curate.select(rows(100), budget=20, seed=seed).index.tolist() for seed in (0, 1))
+    first, second = (curate.select(rows(100), "infogrowth", budget=20, seed=seed).index.tolist() for seed in (0, 1))
     assert first != second
 
 
 def test_method_without_embeddings_needs_only_a_length() -> None:
     assert curate.select(None, method="random", budget=2, labels=["a", "b", "b"]).index.size == 2
-    assert curate.select(None, budget=2, scores={"gain": [1, 2, 3]}).index.size == 2
+    assert curate.select(None, "infogrowth", budget=2, scores={"gain": [1, 2, 3]}).index.size == 2
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_rows_that_are_no_matrix_of_numbers_are_refused(bad: list[object]) -> No
 
 def test_parameters_reach_the_method() -> None:
     x = rows(60)
-    near = curate.select(x, budget=60, k=1)
-    wide = curate.select(x, budget=60, k=30)
+    near = curate.select(x, method="infogrowth", budget=60, k=1)
+    wide = curate.select(x, method="infogrowth", budget=60, k=30)
     assert dict(zip(near.index, near.gain, strict=True))[59] < dict(zip(wide.index, wide.gain, strict=True))[59]
 
 
