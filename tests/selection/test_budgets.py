@@ -123,13 +123,15 @@ def test_lists_and_other_dtypes_are_accepted() -> None:
 
 
 def test_another_seed_gives_another_selection() -> None:
-    first, second = (curate.select(rows(100), "infogrowth", budget=20, seed=seed).index.tolist() for seed in (0, 1))
+    first, second = (
+        curate.select(rows(100), method="infogrowth", budget=20, seed=seed).index.tolist() for seed in (0, 1)
+    )
     assert first != second
 
 
 def test_method_without_embeddings_needs_only_a_length() -> None:
     assert curate.select(None, method="random", budget=2, labels=["a", "b", "b"]).index.size == 2
-    assert curate.select(None, "infogrowth", budget=2, scores={"gain": [1, 2, 3]}).index.size == 2
+    assert curate.select(None, method="infogrowth", budget=2, scores={"gain": [1, 2, 3]}).index.size == 2
 
 
 @pytest.mark.parametrize(
