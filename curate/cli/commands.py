@@ -50,7 +50,7 @@ def grow(
     metrics_port: Annotated[
         int | None, typer.Option(help="With --follow: serve Prometheus metrics on 127.0.0.1.")
     ] = None,
-    on: Annotated[str | None, typer.Option(help="A Ray cluster to work on: ray, or ray://HOST:PORT.")] = None,
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Stream sources into a pool: each sample is admitted, or refused with a reason. Run it again to resume."""

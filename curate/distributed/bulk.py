@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.distributed.carried import has_gpus, named, packed, quiet, unpacked
-from curate.errors import ClusterError
-from curate.version import __version__
+from curate.distributed.carried import check, has_gpus, loaded, named, packed, quiet, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +37,7 @@ def each(
         return
     from ray.data import ActorPoolStrategy, from_items
 
-    _check(ray)
+    check(ray)
     made = ray.put(make)  # held here until the end, as a worker that is started again needs it
     rows = [_packed(part) for part in parts]
     dataset = quiet(from_items(rows, override_num_blocks=len(rows)))
@@ -65,7 +63,7 @@ def shuffled(
     from ray.data import from_items
     from ray.data.context import ShuffleStrategy
 
-    _check(ray)
+    check(ray)
     reading, made = ray.put(read), ray.put(make)
     rows = [_packed(part) for part in parts]
     dataset = quiet(from_items(rows, override_num_blocks=len(rows)))
@@ -75,27 +73,6 @@ def shuffled(
     dataset = dataset.groupby("owner").map_groups(_owned, fn_args=(made,), batch_format="numpy", num_cpus=1)
     for block in _run(dataset):
         yield from zip(block.column("owner").to_pylist(), _unpacked(block), strict=True)
-
-
-def once(ray: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function of a module gives on a worker such as those of `each` with `kept`. Raises as `each`."""
-    try:
-        task = ray.remote(num_cpus=1, num_gpus=1 if has_gpus(ray) else 0)(function)
-        return ray.get(task.remote(*arguments))
-    except ray.exceptions.RayError as error:
-        raise named(error) from error
-
-
-def _check(ray: Any) -> None:
-    """Raise ClusterError where a worker has no curate, which Ray Data would repeat without end, or another version."""
-    found = once(ray, version)
-    if found != __version__:
-        raise ClusterError(f"a worker has curate {found}, and here it is {__version__}; install one on each machine")
-
-
-def version() -> str:
-    """Return the version of curate where this runs."""
-    return __version__
 
 
 def _packed(values: Values) -> dict[str, Any]:
@@ -116,24 +93,14 @@ class _Worker:
     """An actor's function, made once."""
 
     def __init__(self, made: Any) -> None:
-        self._work = _made(made)
+        self._work = loaded(made)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         return _applied(self._work, block)
 
 
 def _once(block: pa.Table, made: Any) -> pa.Table:
-    return _applied(_made(made), block)
-
-
-def _made(made: Any) -> Work:
-    import ray
-
-    try:
-        work: Work = ray.get(made)()
-    except ray.exceptions.RaySystemError as error:  # which Ray would repeat without end
-        raise ClusterError(f"a worker cannot load its function: {error}") from error
-    return work
+    return _applied(loaded(made), block)
 
 
 def _applied(work: Work, block: pa.Table) -> pa.Table:
@@ -142,14 +109,14 @@ def _applied(work: Work, block: pa.Table) -> pa.Table:
 
 def _rows(block: pa.Table, made: Any) -> dict[str, Any]:
     (part,) = _unpacked(block)
-    return dict(_made(made)(part))
+    return dict(loaded(made)(part))
 
 
 def _owned(group: dict[str, Any], made: Any) -> pa.Table:
     import pyarrow as pa
 
     owner = pa.array(group["owner"][:1])
-    return _table([_packed(_made(made)(group))]).append_column("owner", owner)
+    return _table([_packed(loaded(made)(group))]).append_column("owner", owner)
 
 
 def _table(packed: Sequence[dict[str, Any]]) -> pa.Table:

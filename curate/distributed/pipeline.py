@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.distributed.carried import Arrays, has_gpus, named, packed, quiet, unpacked
+from curate.distributed.carried import Arrays, check, has_gpus, loaded, named, packed, quiet, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +36,7 @@ def stream(
         return
     from ray import data as ray_data
 
+    check(ray)
     reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
     dataset = quiet(ray_data.range(count, override_num_blocks=count))
     dataset.context.execution_options.preserve_order = True
@@ -52,22 +53,6 @@ def stream(
                 yield unpacked(data)
     except ray.exceptions.RayError as error:
         raise named(error) from error
-
-
-def once(ray: Any, function: Callable[..., Any], *given: Any, gpu: bool = False) -> Any:
-    """Return what a function gives on a machine of the cluster. Raises as `stream`.
-
-    gpu: it wants one of the GPUs, if there are any; only while no stream may hold them all. Else it waits for nothing.
-    """
-    task = ray.remote(num_cpus=0, num_gpus=1 if gpu and has_gpus(ray) else 0)(_call)
-    try:
-        return ray.get(task.remote(function, *given))
-    except ray.exceptions.RayError as error:
-        raise named(error) from error
-
-
-def _call(function: Callable[..., Any], *given: Any) -> Any:
-    return function(*given)
 
 
 def _read(batch: dict[str, Any], reading: Any) -> Iterator[dict[str, Any]]:
@@ -96,8 +81,6 @@ _made_here: dict[str, Any] = {}  # the function that this process made last, by 
 def _made(made: Any) -> Any:
     """Return the function that a reference leads to; a process makes it once, however many parts it does."""
     if made.hex() not in _made_here:
-        import ray
-
         _made_here.clear()
-        _made_here[made.hex()] = ray.get(made)()
+        _made_here[made.hex()] = loaded(made)
     return _made_here[made.hex()]

@@ -22,7 +22,7 @@ from curate.encoders import (
 from curate.encoders.precomputed import IMAGE_EPSILON, TEXT_EPSILON, Precomputed, is_precomputed
 from curate.engine.examine import terms
 from curate.engine.state import Encoder, State
-from curate.errors import PoolMismatchError
+from curate.errors import PoolMismatchError, UsageError
 from curate.images import decode
 from curate.recipe import EncodeTable, Recipe
 from curate_kernels.arrays import U8
@@ -52,6 +52,13 @@ def settings(table: EncodeTable, bound: Encoder | None = None) -> Settings:
     if bound and like is None:
         like = Compute("")  # rows of before this was written down are in float32
     return Settings(table.device, table.precision, compile=table.compile, like=like)
+
+
+def one_device(asked: Settings) -> Settings:
+    """Return settings of an encoder in a cluster's worker. Raises UsageError where several devices are asked for."""
+    if "," in asked.device:
+        raise UsageError(f"the device is {asked.device!r}; on a cluster each worker has one: auto, cpu or cuda")
+    return asked
 
 
 def note_compute(state: State, what: str, bound: Encoder, compute: str) -> None:

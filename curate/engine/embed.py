@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curate.distributed.bulk import each, once
+from curate.distributed.bulk import each
+from curate.distributed.carried import once
 from curate.distributed.cluster import connected
 from curate.encoders import ImageEncoder, load_image_encoder
 from curate.encoders.precomputed import is_precomputed
@@ -109,7 +110,10 @@ def _declared(
     if bound is None and (not encoder or (name in pool.columns and name not in pool.vectors)):
         raise UsageError(f"{name!r} is another column of this pool" if encoder else f"name the encoder of {name!r}")
     wanted = encoder or (bound.name if bound else "")
-    made = load_image_encoder(wanted, settings(table, bound)) if ray is None else once(ray, told, wanted, table, bound)
+    if ray is None:
+        made: Any = load_image_encoder(wanted, settings(table, bound))
+    else:
+        made = once(ray, told, wanted, table, bound, gpu=True)
     if bound is not None:
         check_bound(bound, made.name, made.fingerprint, pool.path)
     elif name in pool.columns and pool.dataset.schema.field(name).type.list_size != made.dim:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.encoders import ImageEncoder, load_image_encoder
-from curate.engine.binding import check_bound, settings
+from curate.engine.binding import check_bound, one_device, settings
 from curate.engine.embedding import Embedder, View
 from curate.engine.state import Encoder
-from curate.errors import UsageError
 from curate.pool import Pool
 from curate.pool.fill import rewritten, unfilled
 from curate.recipe import EncodeTable
@@ -92,9 +91,7 @@ def told(name: str, encode: EncodeTable, bound: Encoder | None) -> Encoder:
 
     Raises UsageError where several devices are asked for: a worker has one.
     """
-    if "," in encode.device:
-        raise UsageError(f"the device is {encode.device!r}; on a cluster each worker has one: auto, cpu or cuda")
-    made = load_image_encoder(name, settings(encode, bound))
+    made = load_image_encoder(name, one_device(settings(encode, bound)))
     return Encoder(made.name, made.fingerprint, made.dim, 0.0, made.compute)
 
 

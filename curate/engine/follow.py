@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from curate.distributed.cluster import connected
@@ -79,7 +79,9 @@ def follow(
     figures: dict[str, Any] = {
         "rounds": 0, "shards": 0, "failed_shards": 0, "rows": 0, "admitted": 0, "refused": 0, "seconds": 0.0,
     }  # fmt: skip
-    with _metrics(metrics_port) as publish, _connected(options.get("on")):
+    on = options.get("on")
+    cluster = connected(on) if on else contextlib.nullcontext()  # one for all rounds
+    with _metrics(metrics_port) as publish, cluster:
         while not stop.is_set():
             complete = shards.complete()
             new = [path for path, mark in complete.items() if done.get(path) != mark]
@@ -100,16 +102,6 @@ def follow(
             if not new:
                 stop.wait(every)
     return last
-
-
-@contextmanager
-def _connected(on: str | None) -> Iterator[None]:
-    """Keep the cluster that all rounds use."""
-    if on is None:
-        yield
-        return
-    with connected(on):
-        yield
 
 
 def _round(new: Sequence[Place], pool: str | Place, options: dict[str, Any]) -> Iterator[tuple[Place, Grown | None]]:
@@ -163,7 +155,7 @@ def _added(figures: dict[str, Any], done: Grown | None, shards: int) -> dict[str
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def _metrics(port: int | None) -> Iterator[Status]:
     """Yield what publishes figures as gauges `curate_<name>`, served on loopback while the block runs."""
     if port is None:

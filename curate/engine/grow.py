@@ -78,8 +78,7 @@ def grow(  # noqa: PLR0913
         guard: evaluation sets (images or pools) that the pool keeps out from here on; kept rows near them are refused.
         finish: end the warm-up and bring all decisions up to date at the end; False where more is to come soon.
         progress: called with (rows seen, rows in all or None) after each batch.
-        on: `ray`, or `ray://HOST:PORT`: the Ray cluster that reads, decodes, encodes and holds what is kept, with the
-            same pool as the answer; None: this process.
+        on: `ray`, or `ray://HOST:PORT`: a Ray cluster does the work and gives the same pool; None: this process.
 
     Raises:
         SourceError: a source cannot be read. RecipeError: the recipe makes no sense.
@@ -89,14 +88,9 @@ def grow(  # noqa: PLR0913
     started = time.perf_counter()
     paths = list(sources) if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     given = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
-    named = (given or Recipe()).replace(options or {}).as_dict()["source"]
-    kind = source_kind or named["kind"]
-    columns = Columns(**{key: value or None for key, value in named.items() if key != "kind"})
     writer = Writer(pool)
-    before = writer.pool()
-    saved = {} if before is None else before.state()["sources"]
     # Opened before the pool is locked or made, so that a source that cannot be read leaves nothing behind.
-    opened = open_sources(paths, columns, {name: source["root"] for name, source in saved.items()}, kind)
+    opened = _opened(paths, writer.pool(), (given or Recipe()).replace(options or {}), source_kind)
     guards = open_sets(guard)
     with writer, machines(on) as cluster:
         existing = writer.pool()
@@ -108,21 +102,23 @@ def grow(  # noqa: PLR0913
         images = not is_precomputed(engine.encoder.name)
         reading = functools.partial(cluster.read, engine) if cluster and images else read
         arrivals = Arrivals(opened, engine.state.sources, engine.pool, Bar(writer.path), reading)
-        guarded = False
         if guards:
             engine.ready()
-            guarded = register(engine, guards)
+        guarded = bool(guards) and register(engine, guards)
         try:
             _run(engine, arrivals, opened, recipe_changed, guarded, progress, finish, cluster)
         finally:
             captioning.close(engine)
-        _warn_of_nothing(engine.state.rows - first, arrivals, paths)
-        return _summary(engine, first, arrivals, time.perf_counter() - started)
+        return _summary(engine, first, arrivals, paths, time.perf_counter() - started)
 
 
-def _warn_of_nothing(new: int, arrivals: Arrivals, paths: Sequence[object]) -> None:
-    if not new and not arrivals.known and not arrivals.barred:
-        logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
+def _opened(paths: Sequence[object], pool: Pool | None, recipe: Recipe, kind: str | None) -> list[Source]:
+    """Return the sources, opened by the recipe's columns, where the pool knows them from places that moved."""
+    named = recipe.as_dict()["source"]
+    columns = Columns(**{key: value or None for key, value in named.items() if key != "kind"})
+    saved = {} if pool is None else pool.state()["sources"]
+    roots = {name: source["root"] for name, source in saved.items()}
+    return open_sources(paths, columns, roots, kind or named["kind"])
 
 
 def _recipe(given: Recipe | None, options: dict[str, dict[str, Any]], pool: Pool | None, change: bool) -> Recipe:
@@ -152,7 +148,9 @@ def _engine(writer: Writer, pool: Pool | None, recipe: Recipe, dim: int, cluster
     else:
         engine, extra = _new_engine(writer, recipe, dim, load)
     if cluster is not None:
-        engine.make_index, engine.load_text = cluster.index, cluster.load_text
+        engine.make_index = cluster.index
+        if not is_precomputed(engine.encoder.name):  # else captions take no detour either
+            engine.load_text = cluster.load_text
     return embedding.attach(engine, extra, Carried if cluster else None)
 
 
@@ -257,10 +255,12 @@ def _touch(engine: Engine) -> None:
     engine.pool = engine.writer.touch(engine.pool, engine.state.as_dict())
 
 
-def _summary(engine: Engine, first: int, arrivals: Arrivals, seconds: float) -> Grown:
+def _summary(engine: Engine, first: int, arrivals: Arrivals, paths: Sequence[object], seconds: float) -> Grown:
     table = engine.pool.frame(["row", "decision", "reason"])
     mine = table.filter(pl.col("row") >= first)
     seen = mine.height + arrivals.known + arrivals.barred
+    if not seen:
+        logging.getLogger("curate").warning("no samples in %s", ", ".join(str(path) for path in paths[:3]))
     counts = count_decisions(mine)
     if arrivals.barred:
         counts["refused"][MARK] = arrivals.barred  # counted, never stored again

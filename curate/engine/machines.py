@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.distributed import pipeline
+from curate.distributed.carried import once
 from curate.distributed.cluster import connected
 from curate.distributed.index import LostError, Owners
+from curate.distributed.pipeline import stream
 from curate.encoders import Compute, Settings
 from curate.encoders.precomputed import is_precomputed
 from curate.engine import far
 from curate.engine.arrivals import Arrival, Entry, Row
-from curate.engine.binding import settings, text_encoder_name
+from curate.engine.binding import one_device, settings, text_encoder_name
 from curate.engine.examine import Examined, terms
 from curate.engine.far import Column, Facts, Job, Task
 from curate.engine.prepare import Prepared
@@ -62,7 +63,7 @@ class FarImage:
         """Return (n, dim) float32 unit rows."""
         if not prepared:
             return np.zeros((0, self.dim), dtype=np.float32)
-        rows: F32 = pipeline.once(self._ray, far.encoded, self._as_computed(), list(prepared))
+        rows: F32 = once(self._ray, far.encoded, self._as_computed(), list(prepared))
         return rows
 
     def _as_computed(self) -> Task:
@@ -90,7 +91,7 @@ class FarText:
                 out[i] = self._rows[text]
         if missing:
             task = _as_computed(self._task, self.compute)
-            out[missing] = pipeline.once(self._ray, far.encoded_texts, task, [texts[i] for i in missing])
+            out[missing] = once(self._ray, far.encoded_texts, task, [texts[i] for i in missing])
         return out
 
 
@@ -108,16 +109,19 @@ class Carried:
         return far.preparer([e.task for e in encoders], [e.own_crop for e in encoders])
 
     def embed(self, batch: Sequence[Prepared], pool: Pool | None) -> dict[str, F16]:
-        """Return {column: (b, width) float16} of a batch; zero rows where there is no image."""
-        out = {name: np.zeros((len(batch), view.width), dtype=np.float16) for name, view in self.views.items()}
-        for i, p in enumerate(batch):
-            for name, row in p.arrival.found.image.items():
-                out[name][i] = row
-        return out
+        """Return {"image": (b, width) float16} of a batch; zero rows where there is no image."""
+        return self._columns(batch, ["image"])
 
     def beside(self, batch: Sequence[Prepared]) -> dict[str, F16]:
         """Return the columns beside `image` of a batch."""
-        return {name: rows for name, rows in self.embed(batch, None).items() if name != "image"}
+        return self._columns(batch, [name for name in self.views if name != "image"])
+
+    def _columns(self, batch: Sequence[Prepared], names: Sequence[str]) -> dict[str, F16]:
+        out = {name: np.zeros((len(batch), self.views[name].width), dtype=np.float16) for name in names}
+        for i, p in enumerate(batch):
+            for name in out.keys() & p.arrival.found.image.keys():
+                out[name][i] = p.arrival.found.image[name]
+        return out
 
     def committed(self, table: Any) -> None:
         """Take note of nothing: nothing is looked up."""
@@ -140,13 +144,13 @@ class Machines:
 
     def load_image(self, name: str, asked: Settings) -> FarImage:
         """Return an image encoder; its facts are those that it has where rows are encoded."""
-        task = Task(name, asked.one_device())
-        return FarImage(self._ray, task, pipeline.once(self._ray, far.facts, task, gpu=True))
+        task = Task(name, one_device(asked))
+        return FarImage(self._ray, task, once(self._ray, far.facts, task, gpu=True))
 
     def load_text(self, name: str, asked: Settings) -> FarText:
         """Return a caption encoder: the one whose rows have come, or one that is loaded somewhere."""
-        task = Task(name, asked.one_device())
-        known = self._text or pipeline.once(self._ray, far.text_facts, task)
+        task = Task(name, one_device(asked))
+        known = self._text or once(self._ray, far.text_facts, task)
         self._text_encoder = FarText(self._ray, task, known, self._captions)
         return self._text_encoder
 
@@ -155,7 +159,7 @@ class Machines:
         known = sum(max((entry.source.count or 0) - entry.start, 0) for entry in entries)
         each = int(known / (4 * self._ray.cluster_resources().get("CPU", 1)))
         job = _job(engine, entries, min(max(each, _FEWEST), _MOST))
-        portions = pipeline.stream(
+        portions = stream(
             self._ray,
             len(job.parts),
             functools.partial(_make, far.reader, job),
@@ -214,7 +218,7 @@ def repeated(engine: Engine, action: Callable[[], Any]) -> Any:
     """Do what ends in a commit; where a part of the kept set is lost on the way, open the pool anew and repeat it."""
     if engine.make_index is KeptIndex:
         return action()
-    before = copy.deepcopy(engine.state.as_dict())
+    before = engine.state.as_dict()  # a copy
     for _ in range(_TRIES):
         try:
             return action()
@@ -242,7 +246,7 @@ def _job(engine: Engine, entries: Sequence[Entry], size: int) -> Job:
         for name, view in carried.views.items()
     ]
     text = text_encoder_name(recipe)
-    asked = settings(recipe.encode, engine.state.text).one_device()
+    asked = one_device(settings(recipe.encode, engine.state.text))
     decided = [
         None if entry.entered or not entry.decided.pairs else far.uid_keys(sorted(entry.decided.pairs), entry.source.id)
         for entry in entries

@@ -18,22 +18,16 @@ if TYPE_CHECKING:
 
 def rewritten(pool: Pool, changes: pa.Table, some: Sequence[tuple[I64, pa.Table]] = ()) -> Any:
     """Return the Lance operation that replaces columns of every row, and others of some, fragment by fragment."""
-    import lance
-
     at = 0
-    fragments, modified = [], set()
+    parts = []
     for fragment in pool.dataset.get_fragments():
         count = fragment.count_rows()
         part = changes.slice(at, count)
         for rows, table in some:
             part = _with_some(part, fragment, rows - at, table)
         at += count
-        updated, fields = fragment.update_columns(part, left_on="uid", right_on="uid")
-        fragments.append(updated)
-        modified.update(fields)
-    return lance.LanceOperation.Update(
-        updated_fragments=fragments, fields_modified=sorted(modified), update_mode="rewrite_columns"
-    )
+        parts.append(written(fragment, part))
+    return of_parts(parts)
 
 
 def written(fragment: Any, columns: pa.Table) -> str:

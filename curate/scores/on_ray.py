@@ -101,7 +101,8 @@ class Fragments:
         self._ray, self._reading = ray, reading
         self.read(reading.version)
         self._starts = np.cumsum([0, *(f.count_rows() for f in self.pool.dataset.get_fragments())])
-        self.whole = replace(reading.part(fragments(self.pool)[0])[1], n=0) if self._starts[-1] else Rows(0)
+        bare = replace(self._reading, needs=frozenset())  # no embeddings
+        self.whole = replace(bare.part(fragments(self.pool)[0])[1], n=0) if self._starts[-1] else Rows(0)
         self._reading = replace(self._reading, rooted=self._rooted())
 
     def read(self, version: int) -> None:

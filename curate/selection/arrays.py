@@ -10,13 +10,13 @@ import numpy as np
 
 from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
-from curate.selection.choose import among, choose
+from curate.selection.choose import choose
 from curate.selection.constraints import Constraints, limits_of, text_of
 from curate.selection.lazy import of_map
 from curate.selection.needs import fill, named, needs_of, score_name, score_of
 from curate_kernels.arrays import B1, F32, I64, as_rows, unit_rows
 from curate_selectors.registry import entry, make
-from curate_selectors.types import Candidates, Selection
+from curate_selectors.types import Candidates, Selection, among
 
 
 def select(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,17 +136,3 @@ def _probability(rows: I64, n: int, limits: Limits, draws: bool) -> F32:
     chance = np.full(rows.size, np.nan if draws and rows.size < n else 1.0, dtype=np.float32)
     chance[np.isin(rows, limits.keep)] = 1.0
     return chance
-
-
-def among(data: Candidates, allowed: I64) -> Candidates:
-    """Return the candidates `allowed`, in this order."""
-    return replace(
-        data,
-        n=allowed.size,
-        x=None if data.x is None else data.x[allowed],
-        text=None if data.text is None else data.text[allowed],
-        label=None if data.label is None else data.label[allowed],
-        group=None if data.group is None else data.group[allowed],
-        captions=None if data.captions is None else [data.captions[i] for i in allowed],
-        scores={name: values[allowed] for name, values in data.scores.items()},
-    )

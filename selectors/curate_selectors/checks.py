@@ -22,8 +22,8 @@ from curate_kernels.arrays import F32
 from curate_selectors.entry import Entry
 from curate_selectors.errors import SelectorError
 from curate_selectors.protocols import SubsetSelector
-from curate_selectors.synthetic import among, candidates, made_rows
-from curate_selectors.types import Candidates, Selection
+from curate_selectors.synthetic import candidates, made_rows
+from curate_selectors.types import Candidates, Selection, among
 
 Make = Callable[[], SubsetSelector]
 Check = Callable[[Make, Entry], None]

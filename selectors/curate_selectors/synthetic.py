@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,3 @@ def score_names(made: Any, entry: Entry) -> list[str]:
     # What is read where it is at hand (`?`), and `gain`, which the online rule measures, a method can do without.
     scores = {word for word in words if word.startswith("score:") and not word.endswith("?")}
     return sorted({word.removeprefix("score:") for word in scores} - {""})
-
-
-def among(data: Candidates, rows: Any) -> Candidates:
-    """Return the candidates `rows`, in this order, repeats allowed."""
-    part = {name: getattr(data, name) for name in ("x", "text", "label", "group")}
-    return replace(
-        data,
-        n=len(rows),
-        **{name: None if values is None else values[rows] for name, values in part.items()},
-        captions=None if data.captions is None else [data.captions[i] for i in rows],
-        scores={name: values[rows] for name, values in data.scores.items()},
-    )

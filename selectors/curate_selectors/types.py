@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from curate_kernels.arrays import B1, F32, F64, I64, U8
@@ -99,3 +99,15 @@ class Selection:
         lines = "".join(f"<tr><td>{i}</td><td>{g:.4g}</td><td>{w:g}</td></tr>" for i, g, w in columns)
         head = f"<b>Selection</b> of {self.index.size:,}, best first"
         return f"{head}<table><tr><th>index</th><th>gain</th><th>weight</th></tr>{lines}</table>"
+
+
+def among(data: Candidates, rows: I64) -> Candidates:
+    """Return the candidates `rows`, in this order, repeats allowed."""
+    part = {name: getattr(data, name) for name in ("x", "text", "label", "group")}
+    return replace(
+        data,
+        n=len(rows),
+        **{name: None if values is None else values[rows] for name, values in part.items()},
+        captions=None if data.captions is None else [data.captions[i] for i in rows],
+        scores={name: values[rows] for name, values in data.scores.items()},
+    )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
+from killing import a_worker_killed
 from ray_worlds import Slow, content, picture, write_encoder, write_images
 
 from curate import Arrays
@@ -103,22 +103,12 @@ def test_lost_part_of_the_kept_set_is_made_again(
     assert caplog.text.count("it is made again from the pool") == 1
 
 
-def kill_worker() -> None:
-    """Kill a process that reads or encodes."""
-    for process in psutil.Process().children(recursive=True) + list(psutil.process_iter()):
-        if "MapWorker" in " ".join(process.cmdline()) or "MapBatches" in " ".join(process.cmdline()):
-            process.kill()
-            return
-    raise AssertionError("nothing to kill")
-
-
-@pytest.mark.usefixtures("cluster")
 def test_pool_equals_that_of_one_process_though_a_worker_is_killed(
-    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machines, "_FEWEST", 32)
-    killed = seen_from(64, kill_worker)
-    told = grow(world["images"], tmp_path / "two", options=world["options"], on="ray", progress=killed)
+    with a_worker_killed(cluster):
+        told = grow(world["images"], tmp_path / "two", options=world["options"], on="ray")
     assert content(tmp_path / "two") == content(world["one"])
     assert (told.admitted, told.refused) == (world["told"].admitted, world["told"].refused)
     assert told.refused["undecodable"] == 15

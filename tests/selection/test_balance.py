@@ -265,6 +265,16 @@ def test_default_takes_each_kind_of_data_by_its_rule() -> None:
     np.testing.assert_array_equal(Default().select(plain, 50, 1).index, expected)
 
 
+def test_default_shares_pairs_among_whole_classes() -> None:
+    rng = np.random.default_rng(0)
+    x, text = (unit_rows(rng.normal(size=(1100, 8)).astype(np.float32)) for _ in range(2))
+    label = np.repeat([0, 1], [1000, 100])
+    data = Candidates(n=1100, x=x, text=text, label=label, scores={"pvi": rng.normal(1, 1, 1100).astype(np.float32)})
+    chosen = Default(power=1.0).select(data, 110, 0).index
+    assert Counter(label[chosen].tolist()) == {0: 100, 1: 10}
+    np.testing.assert_array_equal(Default(power=1.0).select(data, 50, 0).index, chosen[:50])
+
+
 def test_default_ranks_parts_of_many_rows_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(default, "_LARGE", 40)
     x = unit_rows(np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32))

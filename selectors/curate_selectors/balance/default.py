@@ -82,18 +82,18 @@ class Default:
             else:
                 order, value = _covering(x[mine], min(count, mine.size), seed)
             gain[mine[order]] = value
-            parts.append(mine[order])
+            parts.append(np.concatenate([mine[order], np.delete(mine, order)]))  # shares are of whole classes
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts]), gain, False
 
 
 def _covering(x: F32, count: int, seed: int) -> tuple[I64, F32]:
     """Return rows in the order of facility location, and their gains; of many rows, parts in turn."""
-    pieces = -(-x.shape[0] // _LARGE) or 1
+    pieces = -(-x.shape[0] // _LARGE)
     parts = np.array_split(np.arange(x.shape[0], dtype=np.int64), pieces)
     found = []
     for part in parts:
-        rows = x[part[0] : part[-1] + 1] if part.size else x[:0]
-        chosen = FacilityLocation().select(Candidates(n=part.size, x=rows), min(count, part.size), seed)
+        candidates = Candidates(n=part.size, x=x[part[0] : part[-1] + 1])
+        chosen = FacilityLocation().select(candidates, min(count, part.size), seed)
         turn = np.arange(chosen.index.size, dtype=np.int64)
         found.append((turn, part[chosen.index], chosen.gain))
     turn, index, gain = (np.concatenate([one[i] for one in found]) for i in range(3))
