@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.distributed.index import RemoteSide
 from curate.errors import UsageError
 from curate.neighbors import Found, KeptIndex, coarse
 from curate.neighbors.centres import two_sides
@@ -231,6 +232,14 @@ def test_more_memory_than_allowed_is_a_named_error() -> None:
         index.add([str(i) for i in range(3000)], clustered(3000), *no_captions(3000), [""] * 3000)
     assert len(index) == 2000
     assert ask(index, clustered(1)).twin[0] >= -1
+
+
+def test_captions_count_twice_where_they_lie_beside_images_too() -> None:
+    sides = RemoteSide(pytest.fail, 1), RemoteSide(pytest.fail, 3)
+    index = KeptIndex(memory_gb=4 * D * 1000 / 1e9, exact=10**9, sides=sides)
+    x = clustered(1000)
+    with pytest.raises(UsageError, match=r"more than limits\.memory_gb"):
+        index.add([str(i) for i in range(1000)], x, x, np.ones(1000, dtype=np.bool_), [""] * 1000)
 
 
 def test_memory_grows_without_a_second_copy_of_the_rows() -> None:

@@ -9,6 +9,7 @@ from curate.remote import Place
 
 CODECS = {".zstd": "zstd", ".gz": "gzip", ".br": "brotli", ".bz2": "bz2"}
 _LARGEST = 1 << 31  # bytes of a decompressed shard; MDS writes 64 MB unless told otherwise
+_CHUNK = 1 << 20
 
 
 class MdsCells:
@@ -37,7 +38,9 @@ def decompressed(path: Place) -> bytes:
     if codec is None:
         raise ValueError(f"it is compressed in a way that cannot be read; there are: {', '.join(CODECS)}")
     with path.open("rb") as file, pa.CompressedInputStream(pa.PythonFile(file, "r"), codec) as stream:
-        data = bytes(stream.read(_LARGEST + 1))
-    if len(data) > _LARGEST:
-        raise ValueError(f"it holds more than {_LARGEST:,} bytes")
-    return data
+        data, chunk = bytearray(), bytearray(_CHUNK)
+        while read := stream.readinto(chunk):  # read(n) would have n bytes at once, and keep them after an error
+            data += memoryview(chunk)[:read]
+            if len(data) > _LARGEST:
+                raise ValueError(f"it holds more than {_LARGEST:,} bytes")
+    return bytes(data)

@@ -64,6 +64,8 @@ class Owners:
 class RemoteSide:
     """A side of the kept set on a cluster: see `curate.neighbors.side.Side`."""
 
+    captioned = True
+
     def __init__(self, team: Callable[[], Team], need: int) -> None:
         """team: see `Places`; need: see `Kept`."""
         self._need, self._places = need, Places(team)

@@ -215,7 +215,7 @@ class KeptIndex:
         if size <= old and width == (self._image.rows.shape[1], self._text.rows.shape[1]):
             return
         room = max(size, old + max(old // 16, 1024) if size > old else old)
-        need = 2 * room * sum(width)
+        need = 2 * room * (sum(width) + width[1] * self._image.captioned)
         if room >= self._exact:
             need += room * sum(list_bytes(d) for d in width)
         if need > self._memory_gb * 1e9:

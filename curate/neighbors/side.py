@@ -18,6 +18,8 @@ from curate_kernels.search import U16, Asked, Kept
 class KeptRows(Protocol):
     """What the kept set asks of a matrix of its rows, here or on other machines: see `Side`."""
 
+    captioned: bool  # whether rows have their captions beside them
+
     @property
     def rows(self) -> U16:
         """Rows (n, d), none where they are elsewhere."""
@@ -49,6 +51,8 @@ class KeptRows(Protocol):
 
 class Side:
     """Rows (n, d) as bits of float16, in order of arrival, and the lists over the first of them."""
+
+    captioned = False
 
     def __init__(self) -> None:
         self.rows: U16 = np.zeros((0, 0), dtype=np.uint16)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, repeat
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from curate.errors import UsageError
 from curate.scores.rows import Rows, by_tile
+from curate.scores.summed import Extra, InParts, Over
 from curate_kernels.arrays import F32, U8
+
+if TYPE_CHECKING:
+    from curate.encoders.prompts import PromptScorer
 
 _CHUNK = 64
 
@@ -49,17 +54,26 @@ class Prompts:
     positive: str
     negative: str
     temperature: float = 100.0
-    by_row: ClassVar[bool] = True
 
     def compute(self, rows: Rows) -> dict[str, F32]:
         """Return the probability of the positive side."""
+        return _prompted(self._scorer(rows), rows, {})
+
+    def in_parts(self, over: Over) -> InParts:
+        """Return the score with its prompts encoded, once for all parts."""
+        return InParts(partial(_prompted, self._scorer(over.whole)), None, ("prompts",))
+
+    def _scorer(self, rows: Rows) -> PromptScorer:
         from curate.encoders.prompts import prompt_scorer
 
         if rows.text_encoder is None:
             raise UsageError("prompts need a text encoder in the space of the images (open_clip)")
         positive, negative = ([p.strip() for p in s.split("|") if p.strip()] for s in (self.positive, self.negative))
-        scorer = prompt_scorer(rows.text_encoder(), positive, negative, self.temperature)
-        return _scored("prompts", rows, scorer.score)
+        return prompt_scorer(rows.text_encoder(), positive, negative, self.temperature)
+
+
+def _prompted(scorer: PromptScorer, rows: Rows, _: Extra) -> dict[str, F32]:
+    return _scored("prompts", rows, scorer.score)
 
 
 @dataclass(frozen=True)

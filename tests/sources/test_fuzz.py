@@ -171,7 +171,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, byte
     makers = {"mds": Mds(None), "zstd": Mds("zstd"), "litdata": litdata, "hf": hf_saved, "lance": lance_table}
     for name, make in makers.items():
         path = make(tmp_path_factory.mktemp(name))
-        files = [file for file in path.rglob("*") if file.is_file()]
+        # A changed length in a deletion file of Lance 14 asks for memory without end, and ends the process.
+        files = [file for file in path.rglob("*") if file.is_file() and "_deletions" not in file.parts]
         made[name] = {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     return made
 

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,15 @@ def test_bytes_in_a_compressed_shard_are_found_again(tmp_path: Path) -> None:
     assert read_stored(row, {source.id: source.root}) == sample.data
     with pytest.raises(OSError, match="there is no row 99"):
         read_stored({**row, "offset": 99}, {source.id: source.root})
+
+
+def test_a_damaged_compressed_shard_leaves_no_memory_behind(tmp_path: Path) -> None:
+    folder = Mds("zstd")(tmp_path)
+    path = folder / "shard.00000.mds.zstd"
+    path.write_bytes(path.read_bytes()[:-8])
+    tracemalloc.start()
+    try:
+        assert path.name in error_of(folder)
+        assert tracemalloc.get_traced_memory()[0] < 100_000_000  # a shard may be as large as 2 GiB
+    finally:
+        tracemalloc.stop()
