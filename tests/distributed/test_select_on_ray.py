@@ -90,5 +90,5 @@ def test_two_levels_reach_nearly_the_centralised_value(seed: int) -> None:
         ):
             best = value(x, one.select(data, 60, 0).index)
             assert value(x, many.select(data, 60, 0).index) > 0.97 * best
-        radius = _radius(x, KCenter(parts=parts, oversampling=16.0).select(data, 60, 0).index)
+        radius = _radius(x, KCenter(parts=parts).select(data, 60, 0).index)
         assert _radius(x, KCenter().select(data, 60, 0).index) ** 0.5 > 0.95 * radius**0.5
