@@ -66,9 +66,10 @@ def main(n: int, images: int, pairs: int) -> None:
         ratios = []
         for pair in range(pairs):
             plain = told(_PLAIN, folder / "rows", folder / f"plain{pair}")
+            print(f"{n:,} rows: {plain:.1f} s in one process,", end=" ", flush=True)
             cluster = told(_RAY, folder / "rows", folder / f"ray{pair}", 2)
+            print(f"{cluster:.1f} s on ray", flush=True)
             ratios.append(cluster / plain)
-            print(f"{n:,} rows: {plain:.1f} s in one process, {cluster:.1f} s on ray")
         print(f"on ray: {statistics.median(ratios):.2f}x the seconds of one process (load {load:.1f} at the start)")
         if images:
             write_images(folder / "images", images)

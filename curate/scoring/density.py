@@ -158,6 +158,6 @@ def _water_fill(density: F64, count: int) -> F64:
     thin = density[order] / density[order[0]]
     rest = np.cumsum((1.0 / thin)[::-1])[::-1]
     level = (count - np.arange(thin.shape[0])) / rest
-    full = int(np.argmax(thin >= level))  # the first row that level does not fill; one exists since count < n
+    full = min(int(np.argmax(thin >= level)), count - 1)  # the first row that its level does not fill, but for rounding
     chance: F64 = np.minimum(1.0, level[full] / (density / density[order[0]]))
     return chance

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -226,6 +226,7 @@ def test_neighbour_density_agrees_with_the_kernel_sum() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=30), st.integers(0, 35))
+@example([0.0, 0.0, 1.0, 1.175494351e-38, 4.918453116692135e-63], 4)
 def test_chances_sum_to_the_count_and_never_rise_with_density(values: list[float], count: int) -> None:
     density = np.array(values)
     chance = inclusion(density, count)
