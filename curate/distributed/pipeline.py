@@ -38,8 +38,7 @@ def stream(
 
     check(ray)
     reading, making = ray.put(read), ray.put(make)  # held here until the end, for workers that are started later
-    # Numbers that are there already: a task that makes them would need a CPU besides the actor's.
-    dataset = quiet(ray_data.from_items([{"id": part} for part in range(count)], override_num_blocks=count))
+    dataset = quiet(ray_data.range(count, override_num_blocks=count))
     dataset.context.execution_options.preserve_order = True
     dataset.context.target_max_block_size = _BLOCK
     dataset = dataset.map_batches(_read, fn_args=(reading,), batch_size=1, batch_format="numpy", num_cpus=1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 
 from curate.distributed.bulk import each, shuffled
 from curate.distributed.cluster import connected
-from curate.distributed.pipeline import stream
 from curate.errors import ClusterError, UsageError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -69,29 +66,3 @@ def test_rows_reach_their_owners_once_each_though_a_worker_dies(tmp_path: Path) 
         found = list(shuffled(ray, partial(partial, _read), _parts(4), partial(partial, _own, tmp_path)))
     assert Counter(owner for owner, _ in found) == Counter(range(7))
     assert all(part["row"].tolist() == list(range(owner, 200, 7)) and part["same"] for owner, part in found)
-
-
-def _portions(part: int) -> Iterator[dict[str, Any]]:
-    yield {"x": np.full(3, part)}
-
-
-def test_one_free_processor_does_for_two_steps() -> None:
-    found: list[int] = []
-    with connected("ray") as ray:
-        free = int(ray.available_resources()["CPU"])
-        held = [ray.remote(num_cpus=1)(threading.Event).remote() for _ in range(free - 1)]
-        ray.get([one.is_set.remote() for one in held])
-
-        def collect() -> None:
-            for part in stream(ray, 3, partial(partial, _portions), partial(partial, _doubled)):
-                found.extend(part["twice"].tolist())
-
-        working = threading.Thread(target=collect, daemon=True)
-        working.start()
-        working.join(60)
-        enough = not working.is_alive()
-        for one in held:
-            ray.kill(one)
-        working.join()
-    assert enough
-    assert found == [0, 0, 0, 2, 2, 2, 4, 4, 4]
