@@ -42,10 +42,13 @@ def stream(
     dataset.context.execution_options.preserve_order = True
     dataset.context.target_max_block_size = _BLOCK
     dataset = dataset.map_batches(_read, fn_args=(reading,), batch_size=1, batch_format="numpy", num_cpus=1)
-    pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count)
-    gpus = {"num_gpus": 1} if has_gpus(ray) else {}
+    several = ray.cluster_resources().get("CPU", 0) >= 2
+    held = {"num_cpus": int(several)}  # a single CPU is left to the tasks
+    if has_gpus(ray):
+        held["num_gpus"] = 1
+    pool = ray_data.ActorPoolStrategy(min_size=1, max_size=count if several else 1)
     dataset = dataset.map_batches(
-        _Actor, fn_constructor_args=(making,), batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1, **gpus
+        _Actor, fn_constructor_args=(making,), batch_size=1, batch_format="pyarrow", compute=pool, **held
     )
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -66,3 +68,23 @@ def test_rows_reach_their_owners_once_each_though_a_worker_dies(tmp_path: Path) 
         found = list(shuffled(ray, partial(partial, _read), _parts(4), partial(partial, _own, tmp_path)))
     assert Counter(owner for owner, _ in found) == Counter(range(7))
     assert all(part["row"].tolist() == list(range(owner, 200, 7)) and part["same"] for owner, part in found)
+
+
+_ALONE = """
+import ray
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
+from curate.distributed.pipeline import stream
+def read():
+    return lambda part: iter([{"x": part}])
+def make():
+    return lambda values: {"twice": 2 * values["x"]}
+print([int(part["twice"]) for part in stream(ray, 3, read, make)])
+"""
+
+
+def test_one_processor_does_for_both_steps() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE], env=env, timeout=120, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.split("\n")[-2] == "[0, 2, 4]"
