@@ -37,7 +37,7 @@ ORDERS = ("arrival", "shuffle")
 _COMPARED = ("decision", "reason", "duplicate_of")
 _PLACE = ("source", "key", "path", "offset", "size")
 _READ = ("uid", *_PLACE, "sha256", "pixel_hash", "phash", "width", "height", "format", "caption", "label", "group")
-_STORED = (*_READ, "meta", "reason", "embedded", *QUALITY)
+_STORED = (*_READ, "label_original", "meta", "reason", "embedded", *QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
     "share", "changed": {"was → is": rows}, "first": the first differing row, "admitted": [was, is],
     "admitted_differ": share of the admitted sets that is in one of them only, where a duplicate counts as what it
     duplicates, "repeated": whether every version was there to be repeated; after a takedown they are gone, and
-    checkpoints come when they are due, "mended": rows that are replayed with the caption or label that they were given
-    later, for the embeddings of the first are gone, "reviewed": rows that people decided, which replay leaves to the
+    checkpoints come when they are due, "mended": rows that are replayed with the caption that they were given later, for the
+    embeddings of the first are gone (labels are set right once more), "reviewed": rows that people decided, which replay leaves to the
     engine; where there are any of either, decisions may differ}.
 
     Needs room for a copy of the pool in the folder for temporary files.
@@ -110,7 +110,7 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
         _run(engine, opened, rows, plan, given=repeated)
         now = engine.pool.frame(["uid", *_COMPARED])
     was = opened.frame(["row", "uid", "source", "key", *_COMPARED])
-    mended = opened.dataset.count_rows(filter="caption_original IS NOT NULL OR label_original IS NOT NULL")
+    mended = opened.dataset.count_rows(filter="caption_original IS NOT NULL")
     told = {"pool": str(pool), "version": opened.version, "order": order, "rows": opened.rows}
     reviewed = opened.dataset.count_rows(filter="review IS NOT NULL") if "review" in opened.columns else 0
     told |= {"repeated": repeated, "mended": int(mended), "reviewed": int(reviewed)}
@@ -206,7 +206,8 @@ def _prepared(engine: Engine, pool: Pool, rows: I64) -> list[Prepared]:
     """Return a batch as it was when its images had been decoded, and give the encoders what they gave then."""
     state = engine.state
     views = ["image", "text"] if state.text else ["image"]
-    table = pool.take(rows.tolist(), [*_STORED, *views]).combine_chunks()
+    marks = ["review"] if "review" in pool.columns else []
+    table = pool.take(rows.tolist(), [*_STORED, *marks, *views]).combine_chunks()
     image = vectors(table.column("image"), state.image.dim)
     embedded = table.column("embedded").to_numpy()
     stored = table.drop_columns(views).to_pylist()
@@ -228,6 +229,8 @@ def _row(engine: Engine, row: dict[str, Any], at: int) -> Prepared:
     if row["embedded"]:
         reason = refusal(row["width"], row["height"], quality, engine.recipe.clean) if quality else ""
     told = {name: row[name] for name in (*_PLACE, "caption", "label", "group")}
+    if row["label_original"] is not None and not row.get("review"):
+        told["label"] = row["label_original"]  # is set right again when it was
     sample = Sample(**told, data=b"", meta=json.loads(row["meta"]))
     return Prepared(
         arrival=Arrival(sample, row["uid"], row["sha256"], _Place(row["source"]), at + 1),

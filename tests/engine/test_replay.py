@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -58,6 +59,18 @@ def test_the_same_stream_gives_the_same_decisions(base: Path) -> None:
     assert (told["equal"], told["differing"], told["rows"], told["repeated"]) == (True, 0, rows.height, True)
     assert told["admitted"][0] == told["admitted"][1] == rows.filter(pl.col("reason") == "admitted").height
     assert "first" not in told
+
+
+def test_labels_that_were_set_right_are_set_right_again(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kind = np.arange(400) % 3
+    x = rng.normal(size=(3, 16))[kind] * 2 + rng.normal(size=(400, 16))
+    told = np.where(np.arange(400) % 25 == 7, (kind + 1) % 3, kind)
+    data = curate.Arrays(x.astype(np.float32), columns={"label": [str(k) for k in told]}, name="a")
+    curate.grow(data, tmp_path / "pool", options={"limits": {"batch_size": 50}})
+    assert Pool.open(tmp_path / "pool").dataset.count_rows(filter="label_original IS NOT NULL") > 3
+    found = curate.replay(tmp_path / "pool")
+    assert (found["equal"], found["mended"], found["repeated"]) == (True, 0, True)
 
 
 def test_neither_sources_nor_encoders_are_needed(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
