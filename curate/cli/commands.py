@@ -193,7 +193,7 @@ def select(
     method: Annotated[str | None, typer.Option(help="Selector; `curate methods` lists them.")] = None,
     budget: Annotated[str | None, typer.Option(help="A share (5%), a count (500), or bytes (2GB).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the selector.", min=0)] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its [select] gives the defaults.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML recipe; its table `select` gives the defaults.")] = None,
     source: Annotated[
         str, typer.Option("--from", help="`admitted` rows, or `all` with an embedding; evaluation leaks never.")
     ] = "admitted",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,8 @@ def view(
             if open_browser:
                 _browse(link, Path(folder))
 
-        serve(pool, port=port, ready=ready)
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            serve(pool, port=port, ready=ready)
 
 
 @app.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from curate.engine.grow import Progress
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
 
 
 def short(value: Any) -> str:

@@ -30,7 +30,7 @@ class Shards:
     """
 
     def __init__(self, folder: Place) -> None:
-        self._folder = folder
+        self._folder, self._told = folder, False
         self._last: dict[Place, Mark] = {}
 
     def complete(self) -> dict[Place, Mark]:
@@ -39,9 +39,16 @@ class Shards:
         Raises SourceError when the folder is gone.
         """
         try:
-            items: list[Place] = [path for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES]
+            there: list[Place] = list(self._folder.iterdir())
         except OSError as error:
             raise SourceError(f"cannot follow {self._folder}: {error.strerror}; give a folder that exists") from error
+        items = [path for path in there if path.suffix.lower() in _SUFFIXES]
+        if there and not items and not self._told:
+            self._told = True
+            _LOG.warning(
+                "%s holds no shard (%s) yet, and nothing else is followed; `curate grow` without --follow takes images",
+                self._folder, ", ".join(sorted(_SUFFIXES)),
+            )  # fmt: skip
         files = {path: path for path in sorted(items, key=lambda path: path.name)}
         tars = [path for path in files if path.suffix.lower() == ".tar"]
         arrays = {path.with_suffix("") for path in files if path.suffix.lower() in _ARRAYS}

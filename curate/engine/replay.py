@@ -89,9 +89,9 @@ def replay(pool: str | Path, *, order: str = "arrival", seed: int = 0) -> dict[s
     "share", "changed": {"was → is": rows}, "first": the first differing row, "admitted": [was, is],
     "admitted_differ": share of the admitted sets that is in one of them only, where a duplicate counts as what it
     duplicates, "repeated": whether every version was there to be repeated; after a takedown they are gone, and
-    checkpoints come when they are due, "mended": rows that are replayed with the caption that they were given later, for the
-    embeddings of the first are gone (labels are set right once more), "reviewed": rows that people decided, which replay leaves to the
-    engine; where there are any of either, decisions may differ}.
+    checkpoints come when they are due, "mended": rows replayed with the caption that they were given later, for
+    the embeddings of the first are gone (labels are set right once more), "reviewed": rows that people decided, which
+    replay leaves to the engine; where there are any of either, decisions may differ}.
 
     Needs room for a copy of the pool in the folder for temporary files.
 

@@ -56,7 +56,7 @@ class Items:
         tally: Tally | None = None,
     ) -> None:
         if not callable(decode) and decode not in ("pil", "array", "raw"):
-            raise UsageError(f"decode={decode!r} must be 'pil', 'array', 'raw' or a function of bytes")
+            raise UsageError(f"decode={decode!r} must be 'pil', 'array', 'tensor', 'raw' or a function of bytes")
         if on_error not in ("raise", "skip"):
             raise UsageError(f"on_error={on_error!r} must be 'raise' or 'skip'")
         if unknown := sorted(set(columns) - set(subset.columns)):

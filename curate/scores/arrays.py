@@ -39,6 +39,8 @@ def score(
         UsageError: no such score or parameter, lengths differ, or something that the score needs is missing.
         ValueError: an array has NaN, infinity or the wrong shape.
     """
+    labels, target_labels = plain_labels(labels), plain_labels(target_labels)
+    check_shared(labels, target_labels)
     image = None if x is None else unit_rows(as_rows(x))
     caption = None if text is None else unit_rows(as_rows(text, "text"))
     parts = [image, caption, captions, labels, *(columns or {}).values()]
@@ -70,6 +72,22 @@ def score(
 def _numbers(labels: Sequence[Any], names: Sequence[str]) -> I64:
     number = {name: i for i, name in enumerate(names)}
     return np.array([-1 if _is_missing(label) else number[str(label)] for label in labels], dtype=np.int64)
+
+
+def plain_labels(labels: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return labels with whole floats as integers: tables make floats of integers where one is missing."""
+    if labels is None:
+        return None
+    return [int(v) if isinstance(v, (float, np.floating)) and float(v).is_integer() else v for v in labels]
+
+
+def check_shared(labels: Sequence[Any] | None, target_labels: Sequence[Any] | None) -> None:
+    """Raise UsageError where a target has labels, none of which a sample has."""
+    if labels is None or target_labels is None:
+        return
+    ours, theirs = ({str(v) for v in given if not _is_missing(v)} for given in (labels, target_labels))
+    if ours and theirs and not ours & theirs:
+        raise UsageError(f"no sample has a label of the target's: {min(ours)!r}, … there, {min(theirs)!r}, … here")
 
 
 def _is_missing(label: Any) -> bool:

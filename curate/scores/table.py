@@ -176,7 +176,7 @@ SCORES: dict[str, Entry] = {
         "curate.scores.density:NormSim",
         (
             ("normsim_2", "norm", "more like the target set as a whole"),
-            ("normsim_inf", "cosine", "more like its nearest target sample"),
+            ("normsim_inf", "|cosine|", "more like, or more opposite to, one target sample"),
         ),
         ("image", "target"),
         "Norm of the similarities to a target set.",
@@ -239,7 +239,8 @@ SCORES: dict[str, Entry] = {
             ("pvi", "bits", "image and caption tell more about each other: cleaner"),
         ),
         ("image", "text or label"),
-        "V-information of captions (linear-Gaussian, both ways, leave-one-out) and of labels.",
+        "V-information of captions (linear-Gaussian, both ways, leave-one-out) and of labels: `pvi_label`"
+        " is that of the linear discriminant alone, `s1_label` also hears the nearest rows.",
         _V,
     ),
     "vinfo-learned": Entry(

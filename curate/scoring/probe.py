@@ -105,10 +105,14 @@ class RidgeProbe:
 
 
 def _best_sharpness(score: F64, label: I64) -> float:
-    """Return the inverse temperature of least log-loss; the loss is convex in it, so its slope has one root."""
+    """Return the inverse temperature of least log-loss; the loss is convex in it, so its slope has one root.
+
+    Each class has a pseudo-count of one (Platt 1999), so that classes which nothing confuses give no certainty.
+    """
     if label.size == 0:
         return 1.0
-    own = score[np.arange(label.size), label]
+    n, k = score.shape
+    own = (n * score[np.arange(n), label] + score.sum(axis=1)) / (n + k)
 
     def slope(log_sharpness: float) -> float:
         p = softmax(np.exp(log_sharpness) * score, axis=1)

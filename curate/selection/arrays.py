@@ -10,6 +10,7 @@ import numpy as np
 
 from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
+from curate.scores.arrays import check_shared, plain_labels
 from curate.selection.choose import choose
 from curate.selection.constraints import Constraints, limits_of, text_of
 from curate.selection.lazy import of_map
@@ -47,7 +48,7 @@ def select(
         text: (n, t) embeddings of captions. captions, labels, groups: n each, None where there is none.
         target: (m, d) embeddings of samples like those that are wanted; target_labels: m labels of theirs.
         scores: named columns of n numbers; what a method needs and is not here is computed. A sample whose needed score
-            is NaN is no candidate.
+            is NaN or infinite is no candidate; they are compared as float32.
         sizes: n stored sizes in bytes.
         constraints: what the selection must keep to; its columns are those of `columns`, `label` and `group`.
         seed: the same input and seed give the same selection.
@@ -60,6 +61,8 @@ def select(
         UsageError: the budget makes no sense, the constraints cannot be met, or something that is needed is missing.
         ValueError: an array has NaN or the wrong shape. UnknownSelectorError: no such method.
     """
+    labels, target_labels = plain_labels(labels), plain_labels(target_labels)
+    check_shared(labels, target_labels)
     rows = None if x is None else _rows(x, method, params)
     given = {name: np.asarray(values, dtype=np.float32) for name, values in (scores or {}).items()}
     more = dict(columns or {})

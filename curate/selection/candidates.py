@@ -52,7 +52,9 @@ class PoolCandidates:
         names = [c for c in pool.columns if c not in (*pool.vectors, "history", "meta", "detail")]
         table = pool.frame(names, where=where)
         if not table.height:
-            raise UsageError(f"the pool at {pool.path} has no {candidates} rows to choose from")
+            held = pool.dataset.count_rows(filter="decision = 'hold'")
+            waiting = f"; {held:,} are held back: `curate grow` without --follow ends their warm-up" if held else ""
+            raise UsageError(f"the pool at {pool.path} has no {candidates} rows to choose from{waiting}")
         self.order = table["uid"].arg_sort().to_numpy().astype(np.int64)  # ties go to the lowest uid
         self.table = table[self.order]
 

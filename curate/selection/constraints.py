@@ -45,7 +45,7 @@ class Constraints:
     quotas: minima and maxima of any columns
     keep, drop: rows that must be in or out; in a pool keys, SOURCE:KEY or uids, on arrays row numbers
     group, group_rule: column of what belongs together (patient, lesion), and `whole` (all of a group's candidates or
-        none) or `at-most:3` (no group counts more often)
+        none, so that some rows fewer than asked may be chosen) or `at-most:3` (no group counts more often)
     """
 
     quotas: tuple[Quota, ...] = ()

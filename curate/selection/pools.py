@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from curate.errors import UsageError
 from curate.files import digest
 from curate.manifest import COLUMNS, write_manifest
 from curate.pool import VIEWS, Pool
+from curate.remote import place
 from curate.selection.arrays import select_among
 from curate.selection.candidates import PoolCandidates
 from curate.selection.constraints import Constraints
@@ -31,6 +33,8 @@ from curate_kernels.arrays import B1, F32, I64
 from curate_selectors.information.patches import OptiDelPatches
 from curate_selectors.registry import entry, make, parameters
 from curate_selectors.types import Selection
+
+_LOG = logging.getLogger("curate")
 
 _ROWS = 262_144  # gathered at a time
 _SCORES = ("gain_image", "gain_text", "pvi", "pvi_text", "pvi_image", "s0_label", "s1_label", "pvi_label")
@@ -103,6 +107,8 @@ def _selected(
     started = time.perf_counter()
     chosen_by, given = dict(params or {}), constraints or Constraints()
     pool = pool if isinstance(pool, Pool) else Pool.open(pool)
+    if (place(out) / "samples.lance").is_dir():
+        raise UsageError(f"{out} is a pool; give the manifest a folder of its own")
     view = str(chosen_by.pop("view", "image"))
     if view != "image" and isinstance(make(method, **chosen_by), OptiDelPatches):
         raise UsageError("crops are chosen by the pool's own encoder; leave view out")
@@ -128,6 +134,8 @@ def _selected(
     }
     index = picked.chosen.index
     rows = _with_urls(_manifest_rows(source.table, picked.chosen, picked.columns), source, index)
+    if not index.size:
+        _LOG.warning("a budget of %s takes none of %d candidates: the manifest is empty", budget, picked.eligible)
     path = write_manifest(out, rows, info)
     stored = int(source.table["size"].gather(np.unique(index)).sum())  # an image of several crops counts once
     seconds = round(time.perf_counter() - started, 3)

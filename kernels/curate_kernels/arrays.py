@@ -15,6 +15,8 @@ I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 B1 = NDArray[np.bool_]
 
+_TINY = 1e-17  # squares of smaller norms are no normal float32
+
 
 def as_rows(x: Any, name: str = "x") -> F32:
     """Return an (n, d) array as float32, C-contiguous; copied only when it is not so already.
@@ -34,6 +36,14 @@ def as_rows(x: Any, name: str = "x") -> F32:
 
 def unit_rows(x: F32) -> F32:
     """Return the rows scaled to norm 1; rows of norm 0 stay 0. x: (n, d) float32."""
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+    odd = np.flatnonzero((norm[:, 0] < _TINY) | ~(norm[:, 0] < np.inf))  # squares that under- or overflow, and NaN
+    if odd.size:
+        most = np.abs(x[odd]).max(axis=1, keepdims=True, initial=0.0)
+        finite = np.isfinite(most) & (most > 0)
+        x = x.copy()
+        x[odd] = np.divide(x[odd], most, out=x[odd], where=finite)
+        norm[odd] = np.linalg.norm(x[odd], axis=1, keepdims=True)
     scaled: F32 = np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
     return scaled

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from pictures import jpeg, picture, write_tar
+from pictures import captioned_tar, jpeg, picture, write_tar
 
 import curate
 from curate.engine.follow import Shards, follow
@@ -138,3 +138,26 @@ def test_sigterm_ends_a_follower_cleanly(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert curate.Pool.open(pool).rows == 3
+
+
+def test_images_alone_are_said_not_to_be_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards = Shards(tmp_path)
+    assert shards.complete() == {}
+    assert not caplog.text
+    (tmp_path / "a.jpg").write_bytes(b"image")
+    assert shards.complete() == shards.complete() == {}
+    assert caplog.text.count("nothing else is followed") == 1
+
+
+def test_rows_that_wait_are_named_where_none_can_be_chosen(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    captioned_tar(tmp_path / "in" / "0.tar", range(8))
+    stop = threading.Event()
+
+    def status(figures: dict[str, object]) -> None:
+        if figures["rounds"]:
+            stop.set()
+
+    follow(tmp_path / "in", tmp_path / "pool", every=0.01, stop=stop, status=status)
+    with pytest.raises(UsageError, match="8 are held back: `curate grow` without --follow"):
+        curate.select_from_pool(tmp_path / "pool", tmp_path / "m", budget=2)

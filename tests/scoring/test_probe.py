@@ -89,7 +89,8 @@ def test_the_sharpness_has_the_least_log_loss() -> None:
     score = probe.predict(z, label, np.ones(60, dtype=bool))
 
     def loss(sharpness: float) -> float:
-        return -log_softmax(sharpness * score, axis=1)[np.arange(60), label].mean()
+        counts = 60 * np.eye(3)[label] + 1  # a pseudo-count of one for each class
+        return -float((counts * log_softmax(sharpness * score, axis=1)).sum())
 
     assert 1 < probe.sharpness < 100
     assert loss(probe.sharpness) < min(loss(0.99 * probe.sharpness), loss(1.01 * probe.sharpness))
@@ -155,3 +156,18 @@ def test_no_rows_to_score() -> None:
     z = probe.project(x[:0])
     probe.choose(z, label[:0])
     assert difficulty(probe.probabilities(z, label[:0], np.ones(0, dtype=bool)), label[:0])["el2n"].shape == (0,)
+
+
+def test_classes_that_nothing_confuses_still_tell_rows_apart() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(300) % 3
+    centre = 20 * np.eye(3, 6)
+    x = (centre[label] + rng.normal(size=(300, 6))).astype(np.float32)
+    x[299] = 0.55 * centre[label[299]] + 0.45 * centre[0]  # nearly between two classes
+    moments = sums(x, label, 3)
+    probe = RidgeProbe(moments)
+    z, seen = probe.project(x), np.ones(300, dtype=bool)
+    probe.choose(z, label)
+    found = difficulty(probe.probabilities(z, label, seen), label)
+    assert np.unique(found["el2n"]).size > 290
+    assert found["el2n"].argmax() == 299

@@ -229,3 +229,19 @@ def test_probabilities_hold_where_budgets_cannot_be_shared_evenly(
         np.testing.assert_allclose(taken, told, atol=5 * np.sqrt(0.25 / 1200))
         if leaf == "random":
             assert abs(np.mean(sums) - 45) < 4 * np.std(sums) / np.sqrt(1200) + 1e-3
+
+
+@pytest.mark.parametrize("row", [0.0, 1.0])
+def test_more_clusters_than_different_rows_are_no_trouble(row: float) -> None:
+    data = Candidates(n=300, x=unit_rows(np.full((300, 12), row, dtype=np.float32)))
+    assert np.unique(Hierarchical().select(data, 30, 0).index).size == 30
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_of_any_finite_length_are_scaled_to_one() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    x[3] = 0
+    for factor in (1e-38, 1e-30, 1e19, 1e37):
+        scaled = unit_rows(x * np.float32(factor))
+        assert np.allclose(scaled, unit_rows(x), atol=1e-5)
+    assert not unit_rows(x)[3].any()

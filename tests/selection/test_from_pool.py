@@ -362,3 +362,13 @@ def test_each_source_tells_what_of_it_was_seen(pool: curate.Pool, tmp_path: Path
     assert source["candidates"] == ROWS
     assert source["digest"] == hashlib.sha256("".join(uids).encode()).hexdigest()
     assert curate.verify(done.manifest).passed
+
+
+def test_a_manifest_is_not_written_into_a_pool_and_an_empty_one_is_told(
+    pool: curate.Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UsageError, match="is a pool; give the manifest a folder of its own"):
+        curate.select_from_pool(pool, pool.path, budget=3)
+    assert not (Path(str(pool.path)) / "manifest.json").exists()
+    assert curate.select_from_pool(pool, tmp_path / "none", budget=0).selected == 0
+    assert "takes none of 48 candidates" in caplog.text

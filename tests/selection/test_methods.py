@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import curate
+from curate.errors import UsageError
 from curate_kernels.arrays import unit_rows
 from curate_selectors.coverage.kcenter import KCenter
 from curate_selectors.errors import SelectorError
@@ -302,3 +304,14 @@ def test_kcenter_radius_is_at_most_twice_the_best(seed: int) -> None:
 
     best = min(radius(centres) for centres in combinations(range(10), 3))
     assert radius(tuple(KCenter().select(of(x), 3, 0).index)) <= 2 * best + 1e-6
+
+
+def test_labels_of_another_dtype_are_the_same_classes() -> None:
+    rng = np.random.default_rng(0)
+    x, y, t, ty = rng.normal(size=(90, 8)), rng.integers(0, 2, 90), rng.normal(size=(9, 8)), rng.integers(0, 2, 9)
+    one = curate.select(x, method="knn-shapley", labels=y, target=t, target_labels=ty, budget=8)
+    two = curate.select(x, method="knn-shapley", labels=y.astype(float), target=t, target_labels=ty, budget=8)
+    assert one.index.tolist() == two.index.tolist()
+    assert one.gain.any()
+    with pytest.raises(UsageError, match="no sample has a label of the target's"):
+        curate.select(x, method="knn-shapley", labels=y + 2, target=t, target_labels=ty, budget=8)

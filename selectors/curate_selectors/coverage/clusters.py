@@ -79,5 +79,6 @@ def _means(x: F32, at: I64, sim: F32, centre: F32) -> F32:
     add_rows(x, at, total)
     moved = unit_rows(total.astype(np.float32))
     empty = np.flatnonzero(np.bincount(at, minlength=centre.shape[0]) == 0)
-    moved[empty] = x[np.argsort(sim, kind="stable")[: empty.size]]
+    far = np.argsort(sim, kind="stable")[: empty.size]  # fewer than are empty where there are fewer rows than that
+    moved[empty[: far.size]] = x[far]
     return moved

@@ -26,7 +26,8 @@ class LogDet:
     numbers and not from all picks before (the low-rank form). As h only falls, picks are made among the rows with the
     largest h as long as none outside had more; then one matrix product brings all rows up to date.
 
-    ridge: variance that every row keeps; above 0, as picks beyond the d-th add nothing without it
+    ridge: variance that every row keeps; at least 1e-4, as picks beyond the d-th add nothing without it, and float32
+        products tell gains to some 1e-7 / ridge
     block: rows among which picks are made at once
     parts: 2 or more for GreeDi: greedy in random parts, then among what they picked (Mirzasoleiman et al. 2013); not
         nested
@@ -39,8 +40,8 @@ class LogDet:
     def __post_init__(self) -> None:
         if self.parts < 1:
             raise SelectorError(f"parts is {self.parts}; at least 1 is needed")
-        if self.ridge <= 0 or self.block < 1:
-            raise SelectorError(f"ridge is {self.ridge}, block {self.block}; above 0 and at least 1 are needed")
+        if not self.ridge >= 1e-4 or self.block < 1:
+            raise SelectorError(f"ridge is {self.ridge}, block {self.block}; at least 1e-4 and 1 are needed")
 
     @property
     def nested(self) -> bool:

@@ -14,7 +14,8 @@ from curate_selectors.types import Candidates, Selection
 
 @dataclass(frozen=True, slots=True)
 class Prototypes:
-    """Rows by their distance to the centre of their own cluster (spherical k-means).
+    """Rows by their distance to the centre of their own cluster (spherical k-means, whose
+    centres are fitted on 64 rows a cluster).
 
     keep: "far", hard rows first, where data abound; "near", easy ones, where they are scarce
     clusters: how many; 0: √n
