@@ -39,8 +39,7 @@ def score(
         UsageError: no such score or parameter, lengths differ, or something that the score needs is missing.
         ValueError: an array has NaN, infinity or the wrong shape.
     """
-    labels, target_labels = plain_labels(labels), plain_labels(target_labels)
-    check_shared(labels, target_labels)
+    labels, target_labels = same_labels(labels, target_labels)
     image = None if x is None else unit_rows(as_rows(x))
     caption = None if text is None else unit_rows(as_rows(text, "text"))
     parts = [image, caption, captions, labels, *(columns or {}).values()]
@@ -74,20 +73,26 @@ def _numbers(labels: Sequence[Any], names: Sequence[str]) -> I64:
     return np.array([-1 if _is_missing(label) else number[str(label)] for label in labels], dtype=np.int64)
 
 
-def plain_labels(labels: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Return labels with whole floats as integers: tables make floats of integers where one is missing."""
+Labels = Sequence[Any] | None
+
+
+def same_labels(labels: Labels, target_labels: Labels) -> tuple[Labels, Labels]:
+    """Return both with whole floats as integers: tables make floats of integers where one is missing.
+
+    Raises UsageError where the target has labels, none of which a sample has.
+    """
+    ours, theirs = _plain(labels), _plain(target_labels)
+    if ours is not None and theirs is not None:
+        here, there = ({str(label) for label in given if not _is_missing(label)} for given in (ours, theirs))
+        if here and there and not here & there:
+            raise UsageError(f"no sample has a label of the target's: {min(here)!r}, … here, {min(there)!r}, … there")
+    return ours, theirs
+
+
+def _plain(labels: Labels) -> Labels:
     if labels is None:
         return None
     return [int(v) if isinstance(v, (float, np.floating)) and float(v).is_integer() else v for v in labels]
-
-
-def check_shared(labels: Sequence[Any] | None, target_labels: Sequence[Any] | None) -> None:
-    """Raise UsageError where a target has labels, none of which a sample has."""
-    if labels is None or target_labels is None:
-        return
-    ours, theirs = ({str(v) for v in given if not _is_missing(v)} for given in (labels, target_labels))
-    if ours and theirs and not ours & theirs:
-        raise UsageError(f"no sample has a label of the target's: {min(ours)!r}, … there, {min(theirs)!r}, … here")
 
 
 def _is_missing(label: Any) -> bool:

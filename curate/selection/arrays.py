@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.budgets import Budget, parse_budget
 from curate.errors import UsageError
-from curate.scores.arrays import check_shared, plain_labels
+from curate.scores.arrays import same_labels
 from curate.selection.choose import choose
 from curate.selection.constraints import Constraints, limits_of, text_of
 from curate.selection.lazy import of_map
@@ -61,12 +61,10 @@ def select(
         UsageError: the budget makes no sense, the constraints cannot be met, or something that is needed is missing.
         ValueError: an array has NaN or the wrong shape. UnknownSelectorError: no such method.
     """
-    labels, target_labels = plain_labels(labels), plain_labels(target_labels)
-    check_shared(labels, target_labels)
+    labels, target_labels = same_labels(labels, target_labels)
     rows = None if x is None else _rows(x, method, params)
     given = {name: np.asarray(values, dtype=np.float32) for name, values in (scores or {}).items()}
-    more = dict(columns or {})
-    n = _length(rows, text, captions, labels, groups, sizes, *given.values(), *more.values())
+    n = _length(rows, text, captions, labels, groups, sizes, *given.values(), *(columns or {}).values())
     names = _names([*(labels if labels is not None else ()), *(target_labels if target_labels is not None else ())])
     data = Candidates(
         n=n,
@@ -80,7 +78,7 @@ def select(
         scores=given,
     )
     data, lacking = _filled(data, method, params, labels=labels, target_labels=target_labels)
-    more |= {k: list(v) for k, v in (("label", labels), ("group", groups)) if v is not None and k not in more}
+    more = {k: list(v) for k, v in (("label", labels), ("group", groups)) if v is not None} | dict(columns or {})
     stored = None if sizes is None else np.asarray(sizes, dtype=np.int64)
     return select_among(data, lacking, method, budget, stored, seed, params, constraints or Constraints(), more)
 

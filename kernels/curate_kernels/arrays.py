@@ -38,12 +38,12 @@ def unit_rows(x: F32) -> F32:
     """Return the rows scaled to norm 1; rows of norm 0 stay 0. x: (n, d) float32."""
     with np.errstate(over="ignore"):
         norm = np.linalg.norm(x, axis=1, keepdims=True)
-    odd = np.flatnonzero((norm[:, 0] < _TINY) | ~(norm[:, 0] < np.inf))  # squares that under- or overflow, and NaN
-    if odd.size:
-        most = np.abs(x[odd]).max(axis=1, keepdims=True, initial=0.0)
-        finite = np.isfinite(most) & (most > 0)
-        x = x.copy()
-        x[odd] = np.divide(x[odd], most, out=x[odd], where=finite)
-        norm[odd] = np.linalg.norm(x[odd], axis=1, keepdims=True)
     scaled: F32 = np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+    odd = np.flatnonzero((norm[:, 0] < _TINY) | np.isinf(norm[:, 0]))  # squares that under- or overflow; rows of zeros
+    for low in range(0, odd.size, 4096):
+        at = odd[low : low + 4096]
+        most = np.abs(x[at]).max(axis=1, initial=0.0)
+        at, most = at[most > 0], most[most > 0]
+        small = x[at] / most[:, None]
+        scaled[at] = small / np.linalg.norm(small, axis=1, keepdims=True)
     return scaled
